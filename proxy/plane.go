@@ -1,0 +1,42 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"headgate/conf/store"
+)
+
+// Change is one edit of one document, carried through the config path as a whole: edit, validate, compile, save, publish.
+// Either all of it happens or nothing.
+type Change struct {
+	// Key is the store key, e.g. "routes/1".
+	Key string
+	// Edit returns the next document given the stored one (nil when there is none); a nil document with a nil error deletes. It runs
+	// on the config goroutine with no other edit in between, must be pure and must not keep old. Its error is returned as it is.
+	Edit func(old *store.Item) ([]byte, error)
+	// TTL deletes the document after that time; 0 keeps it (contract section 1.1, query ttl).
+	TTL time.Duration
+	// Force skips the check that nothing refers to a document that is deleted (contract section 1.6).
+	Force bool
+}
+
+// Result is an accepted Change. It is in force for every request that arrives after it was returned.
+type Result struct {
+	Item     store.Item  // as stored; Key and ModRevision alone for a deletion
+	Old      *store.Item // what was there before, nil for a creation
+	Revision uint64      // of the store after the change
+}
+
+// Plane is the config path as its clients (Admin API, control API) see it.
+type Plane interface {
+	// Apply carries out c. A *resource.Error is a refusal with its own status; store.ErrConflict and store.ErrUnavailable come
+	// through wrapped.
+	Apply(ctx context.Context, c Change) (Result, error)
+	// Get returns the published document under key.
+	Get(key string) (store.Item, bool)
+	// List returns the published documents of one kind ("routes"), sorted by key.
+	List(kind string) []store.Item
+	// ReadOnly says why documents under key cannot be edited through the API (they come from the TOML file), or "".
+	ReadOnly(key string) string
+}
