@@ -41,6 +41,9 @@ var (
 	ErrNotFound = errors.New("key not found")
 	// ErrUnavailable wraps every failure of the medium itself (disk, network); nothing was acknowledged.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrCompacted says that the events after a revision cannot be replayed, because they are too long ago or because the store has
+	// never been at that revision. List again and watch from the revision of the list.
+	ErrCompacted = errors.New("revision compacted")
 )
 
 // Store is implemented by every provider. A nil error from Put or Delete means that the write is durable.
@@ -52,7 +55,8 @@ type Store interface {
 	Put(ctx context.Context, key string, value []byte, ifRevision uint64, expires time.Time) (Item, error)
 	// Delete removes key if the condition holds and returns the revision of the deletion.
 	Delete(ctx context.Context, key string, ifRevision uint64) (uint64, error)
-	// Watch delivers every event with a revision greater than from until ctx ends; then the channel is closed.
+	// Watch delivers every event with a revision greater than from until ctx ends; then the channel is closed. It is closed earlier
+	// when the store is closed and when the receiver fell so far behind that events were lost: list again then, as after ErrCompacted.
 	Watch(ctx context.Context, from uint64) (<-chan Event, error)
 	// Close releases the medium. No method may be called afterwards.
 	Close() error

@@ -1,0 +1,151 @@
+// Headgate is an edge gateway that splits HTTP traffic, AI traffic above all, between versions, models and providers. It speaks the
+// Apache APISIX Admin API.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+
+	"headgate/conf"
+)
+
+// version is stamped by the build.
+var version = "dev"
+
+const usage = `headgate splits HTTP and AI traffic between versions, models and providers.
+
+usage:
+  headgate run [-c FILE]     serve; without -c, conf/headgate.toml if it exists, else the built-in defaults
+  headgate check -c FILE     validate a configuration file and say what is wrong with it
+  headgate demo [-listen A]  the gateway and two AI upstreams in one process, with a split to play with
+  headgate version           print the version
+`
+
+const defaultFile = "conf/headgate.toml"
+
+func main() {
+	os.Exit(command(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// command runs a sub-command and returns the exit status: 0, 1 when it failed, 2 when it was called wrongly.
+func command(args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return 2
+	}
+	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(stderr, usage) }
+	var err error
+	switch args[0] {
+	case "run":
+		file := flags.String("c", "", "configuration file")
+		if flags.Parse(args[1:]) != nil || flags.NArg() > 0 {
+			return 2
+		}
+		err = runCommand(*file, stderr)
+	case "check":
+		file := flags.String("c", "", "configuration file")
+		if flags.Parse(args[1:]) != nil || flags.NArg() > 0 || *file == "" {
+			fmt.Fprint(stderr, usage)
+			return 2
+		}
+		err = check(*file, stdout)
+	case "demo":
+		listen := flags.String("listen", "127.0.0.1:9080", "address of the gateway")
+		adminAddr := flags.String("admin", "127.0.0.1:9180", "address of the Admin API")
+		metrics := flags.String("metrics", "127.0.0.1:9091", "address of the metrics")
+		if flags.Parse(args[1:]) != nil || flags.NArg() > 0 {
+			return 2
+		}
+		err = demoCommand(demoOptions{listen: *listen, admin: *adminAddr, metrics: *metrics}, stdout, stderr)
+	case "version", "-v", "--version":
+		fmt.Fprintf(stdout, "headgate %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	case "help", "-h", "--help":
+		fmt.Fprint(stdout, usage)
+	default:
+		fmt.Fprintf(stderr, "headgate: unknown command %q\n\n%s", args[0], usage)
+		return 2
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "%v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// load reads the configuration of run: the file given, else the default file if it is there, else the built-in defaults.
+func load(file string) (*conf.Config, string, error) {
+	if file != "" {
+		c, err := conf.Load(file)
+		return c, file, err
+	}
+	c, err := conf.Load(defaultFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return conf.Default(), "", nil
+	}
+	return c, defaultFile, err
+}
+
+// check validates file as far as that is possible without starting anything, the resources in it included.
+func check(file string, stdout io.Writer) error {
+	c, err := conf.Load(file)
+	if err != nil {
+		return err
+	}
+	if err := checkResources(c); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	for _, w := range c.Warnings() {
+		fmt.Fprintf(stdout, "warning: %s\n", w)
+	}
+	fmt.Fprintf(stdout, "%s: ok\n", file)
+	return nil
+}
+
+// runCommand serves until SIGTERM or SIGINT.
+func runCommand(file string, stderr io.Writer) error {
+	c, file, err := load(file)
+	if err != nil {
+		return err
+	}
+	logger := log.New(stderr, "", log.LstdFlags|log.LUTC)
+	p, err := start(c, logger.Printf)
+	if err != nil {
+		return err
+	}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	for {
+		select {
+		case err := <-p.failed:
+			p.stop(context.Background())
+			return err
+		case s := <-signals:
+			switch s {
+			case syscall.SIGHUP:
+				p.reloadFile(file)
+			case syscall.SIGUSR1:
+				if err := p.log.Reopen(); err != nil {
+					logger.Printf("access log: %v", err)
+				}
+			default:
+				go func() { // a second signal ends the process at once
+					<-signals
+					os.Exit(1)
+				}()
+				logger.Printf("%v: draining, at most %v", s, c.Gateway.DrainDelay.Std()+c.Gateway.DrainTimeout.Std())
+				return p.drain()
+			}
+		}
+	}
+}

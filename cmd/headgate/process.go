@@ -1,0 +1,393 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"headgate/conf"
+	"headgate/conf/store"
+	"headgate/conf/store/embedded"
+	"headgate/conf/store/mem"
+	"headgate/plugins"
+	"headgate/proxy"
+	"headgate/proxy/accesslog"
+	"headgate/proxy/admin"
+	"headgate/proxy/admin/control"
+	"headgate/proxy/admin/metricsd"
+	"headgate/proxy/admin/v3"
+	"headgate/proxy/fault"
+	"headgate/proxy/meter"
+	"headgate/proxy/offload"
+	"headgate/proxy/phase"
+	"headgate/proxy/route"
+	"headgate/proxy/snapshot"
+	"headgate/proxy/upstream"
+	"headgate/proxy/vars"
+)
+
+// process is a running Headgate: every room, wired.
+type process struct {
+	conf   atomic.Pointer[conf.Config]
+	logf   func(format string, args ...any)
+	failed chan error // a listener that ended on its own
+
+	meter    *meter.Registry
+	hub      *upstream.Hub
+	compiler *snapshot.Compiler
+	store    store.Store
+	offload  *offload.Pool
+	applier  *proxy.Applier
+	log      *accesslog.Writer
+	server   *proxy.Server
+	keys     atomic.Pointer[[]v3.Key]
+
+	gateways  []*proxy.Listener
+	operators []operator
+	serving   sync.WaitGroup
+}
+
+// operator is a listener for those who run the gateway.
+type operator struct {
+	name     string
+	listener *proxy.Listener
+	server   *fasthttp.Server
+}
+
+// start brings everything up, or nothing: when it fails, what had been started is stopped again.
+func start(c *conf.Config, logf func(format string, args ...any)) (_ *process, err error) {
+	p := &process{logf: logf, failed: make(chan error, 8), meter: meter.New("")}
+	p.conf.Store(c)
+	defer func() {
+		if err != nil {
+			p.stop(context.Background())
+		}
+	}()
+	generated, err := c.EnsureAdminKey()
+	if err != nil {
+		return nil, err
+	}
+	if generated != "" {
+		logf("no admin key is configured: using the one in %s (send it as X-API-KEY)", generated)
+	}
+	for _, w := range c.Warnings() {
+		logf("WARNING: %s", w)
+	}
+	if err = p.openParts(c); err != nil {
+		return nil, err
+	}
+	if err = p.listen(c); err != nil {
+		return nil, err
+	}
+	p.gauges()
+	p.serve()
+	return p, nil
+}
+
+// openParts makes everything below the listeners.
+func (p *process) openParts(c *conf.Config) (err error) {
+	if p.offload, err = offload.New(64, func(r any) { p.logf("background task: %v", r) }); err != nil {
+		return err
+	}
+	if p.store, err = openStore(c); err != nil {
+		return err
+	}
+	dropped := p.meter.Counter(meter.AccessLogDropped)
+	if p.log, err = accesslog.Open(c.AccessLog.Path, accesslog.Options{
+		Buffer: c.AccessLog.BufferSize.Int(), Flush: c.AccessLog.FlushInterval.Std(), Dropped: func(n int) { dropped.Add(int64(n)) },
+	}); err != nil {
+		return fmt.Errorf("access log: %w", err)
+	}
+	live := &snapshot.Live{}
+	if p.compiler, p.hub, err = newCompiler(c, live, p.meter, p.connectFailed()); err != nil {
+		return err
+	}
+	inline, err := inlineDocuments(c)
+	if err != nil {
+		return err
+	}
+	if p.applier, err = proxy.StartApplier(context.Background(), proxy.ApplierOptions{
+		Compiler: p.compiler, Store: p.store, Offload: p.offload, Meter: p.meter, Logf: p.logf, Inline: inline,
+	}); err != nil {
+		return err
+	}
+	p.server, err = p.newServer(c, live)
+	return err
+}
+
+func openStore(c *conf.Config) (store.Store, error) {
+	if c.Store.Provider == conf.StoreMem {
+		return mem.New(), nil
+	}
+	return embedded.Open(c.Store.Path)
+}
+
+// newCompiler makes the compiler of c and the hub that its upstreams use. live shows an empty snapshot afterwards.
+func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed func(string, *fault.Fault, error)) (*snapshot.Compiler, *upstream.Hub, error) {
+	mode, err := route.ParseMode(c.Gateway.Router)
+	if err != nil {
+		return nil, nil, err
+	}
+	defaults, err := upstreamDefaults(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	hub := upstream.NewHub(upstream.NewResolver(c.Upstream.DNSRefresh.Std()), failed)
+	compiler, err := snapshot.NewCompiler(live, snapshot.Options{
+		Kinds: plugins.List(), Hub: hub, Meter: m, Defaults: defaults, Mode: mode,
+		CountAll: c.Compat.Mode != conf.CompatAPISIX,
+	})
+	if err != nil {
+		hub.Close()
+		return nil, nil, err
+	}
+	return compiler, hub, nil
+}
+
+func upstreamDefaults(c *conf.Config) (upstream.Defaults, error) {
+	u := c.Upstream
+	d := upstream.Defaults{
+		Connect: u.ConnectTimeout.Std(), Send: u.SendTimeout.Std(), Read: u.ReadTimeout.Std(),
+		Pool:    upstream.PoolOptions{Size: u.KeepaliveSize, IdleTimeout: u.KeepaliveIdle.Std(), MaxRequests: u.KeepaliveRequests},
+		TLS:     upstream.TLSOptions{Verify: u.TLSVerify},
+		MaxHead: u.MaxResponseHeader.Int(),
+	}
+	if u.CAFile != "" {
+		pem, err := os.ReadFile(u.CAFile)
+		if err != nil {
+			return d, fmt.Errorf("upstream.ca_file: %w", err)
+		}
+		d.TLS.Roots = x509.NewCertPool()
+		if !d.TLS.Roots.AppendCertsFromPEM(pem) {
+			return d, fmt.Errorf("upstream.ca_file: %s has no PEM certificate", u.CAFile)
+		}
+	}
+	return d, nil
+}
+
+func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server, error) {
+	format, err := vars.Compile(c.AccessLog.Format)
+	if err != nil {
+		return nil, fmt.Errorf("access_log.format: %w", err)
+	}
+	trusted, err := conf.ParsePrefixes(c.Gateway.TrustedAddresses)
+	if err != nil {
+		return nil, fmt.Errorf("gateway.trusted_addresses: %w", err)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	g := c.Gateway
+	return proxy.NewServer(live, proxy.ServerOptions{
+		Settings: phase.Settings{
+			Version: version, APIVersion: c.Compat.APIVersion, Hostname: host, AlwaysUpstreamStatus: g.ShowUpstreamStatus,
+		},
+		MaxHead: g.MaxHeaderSize.Int(), MaxLines: g.MaxHeaders, MaxBody: g.MaxBodySize.Int(),
+		HeadTimeout: g.HeaderTimeout.Std(), BodyTimeout: g.BodyTimeout.Std(), IdleTimeout: g.IdleTimeout.Std(),
+		WriteTimeout: g.WriteTimeout.Std(), MaxConnections: g.MaxConnections,
+		Server: serverHeader(c), Trusted: trusted, TrimSlash: g.DeleteURITailSlash, RawTarget: c.Compat.Mode == conf.CompatAPISIX,
+		Log: p.log, Format: format, Meter: p.meter, Errorf: p.logf,
+	}), nil
+}
+
+// serverHeader: in the compatible mode the gateway shows itself as APISIX, as long as the operator has not chosen a name.
+func serverHeader(c *conf.Config) string {
+	if c.Compat.Mode == conf.CompatAPISIX && c.Gateway.ServerHeader == conf.Default().Gateway.ServerHeader {
+		return "APISIX/" + c.Compat.APIVersion
+	}
+	return c.Gateway.ServerHeader
+}
+
+// connectFailed logs connections that could not be made, at most one line a second for each endpoint.
+func (p *process) connectFailed() func(string, *fault.Fault, error) {
+	var mu sync.Mutex
+	last := map[string]time.Time{}
+	return func(endpoint string, f *fault.Fault, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := time.Now(); now.Sub(last[endpoint]) >= time.Second {
+			if len(last) > 10_000 {
+				clear(last)
+			}
+			last[endpoint] = now
+			p.logf("upstream %s: %s: %v", endpoint, f.Code, err)
+		}
+	}
+}
+
+func (p *process) listen(c *conf.Config) error {
+	ctx := context.Background()
+	for _, addr := range c.Gateway.Listen {
+		l, err := proxy.Listen(ctx, addr)
+		if err != nil {
+			return fmt.Errorf("gateway.listen: %w", err)
+		}
+		p.gateways = append(p.gateways, l)
+	}
+	add := func(name, addr string, s *fasthttp.Server) error {
+		l, err := proxy.Listen(ctx, addr)
+		if err != nil {
+			return fmt.Errorf("%s.listen: %w", name, err)
+		}
+		p.operators = append(p.operators, operator{name, l, s})
+		return nil
+	}
+	if c.Admin.Enabled {
+		s, err := p.adminServer(c)
+		if err != nil {
+			return err
+		}
+		if err := add("admin", c.Admin.Listen, s); err != nil {
+			return err
+		}
+	}
+	if c.Metrics.Enabled {
+		s := metricsd.New(metricsd.Options{Path: c.Metrics.Path, Write: p.meter.Write, Logf: p.logf}).Server()
+		if err := add("metrics", c.Metrics.Listen, s); err != nil {
+			return err
+		}
+	}
+	if c.Control.Enabled {
+		s := control.New(control.Options{Plane: p.applier, Logf: p.logf}).Server()
+		return add("control", c.Control.Listen, s)
+	}
+	return nil
+}
+
+func (p *process) adminServer(c *conf.Config) (*fasthttp.Server, error) {
+	allow, err := conf.ParsePrefixes(c.Admin.Allow)
+	if err != nil {
+		return nil, fmt.Errorf("admin.allow: %w", err)
+	}
+	p.setKeys(c)
+	return v3.New(v3.Options{
+		Plane: p.applier, Keys: func() []v3.Key { return *p.keys.Load() }, KeyRequired: c.Admin.KeyRequired, Allow: allow,
+		CORS: c.Admin.CORS, APIVersion: c.Compat.APIVersion, Logf: admin.Logf(p.logf),
+	}).Server(), nil
+}
+
+func (p *process) setKeys(c *conf.Config) {
+	keys := make([]v3.Key, 0, len(c.Admin.Keys))
+	for _, k := range c.Admin.Keys {
+		keys = append(keys, v3.NewKey(k.Name, k.Key.Reveal(), k.Role, k.Expires))
+	}
+	p.keys.Store(&keys)
+}
+
+// gauges registers what is counted elsewhere.
+func (p *process) gauges() {
+	p.meter.Collect(meter.UpstreamConnections, []string{"state"}, func(emit meter.Emit) {
+		open, idle := p.hub.Connections()
+		emit(float64(idle), "idle")
+		emit(float64(max(open-idle, 0)), "busy")
+	})
+	p.meter.Collect(meter.AdminKeyExpiryDays, []string{"name"}, func(emit meter.Emit) {
+		for _, k := range p.conf.Load().Admin.Keys {
+			if days, limited := k.DaysLeft(time.Now()); limited {
+				emit(days, k.Name)
+			}
+		}
+	})
+	p.meter.Collect(meter.EtcdIndexes, []string{"key"}, func(emit meter.Emit) {
+		emit(float64(p.applier.Revision()), "max_modify_index")
+	})
+	p.meter.Gauge(meter.EtcdReachable, func() float64 { return 1 }) // the store is part of the process
+	host, _ := os.Hostname()
+	p.meter.Gauge(meter.NodeInfo, func() float64 { return 1 },
+		meter.Label{Name: "hostname", Value: host}, meter.Label{Name: "version", Value: p.conf.Load().Compat.APIVersion})
+}
+
+func (p *process) serve() {
+	run := func(name string, l net.Listener, serve func(net.Listener) error) {
+		p.serving.Add(1)
+		go func() {
+			defer p.serving.Done()
+			if err := serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
+				p.failed <- fmt.Errorf("%s listener %s: %w", name, l.Addr(), err)
+			}
+		}()
+		p.logf("%s listens on %s", name, l.Addr())
+	}
+	for _, l := range p.gateways {
+		run("gateway", l, p.server.Serve)
+	}
+	for _, o := range p.operators {
+		run(o.name, o.listener, o.server.Serve)
+	}
+}
+
+// addr returns where the operators' listener called name is.
+func (p *process) addr(name string) string {
+	for _, o := range p.operators {
+		if o.name == name {
+			return o.listener.Addr().String()
+		}
+	}
+	return ""
+}
+
+// idleGrace is how long, while draining, an idle connection may still bring a request.
+const idleGrace = time.Second
+
+// drain ends the service as the configuration says: go on accepting for drain_delay, then finish what runs, within drain_timeout.
+func (p *process) drain() error {
+	c := p.conf.Load()
+	time.Sleep(c.Gateway.DrainDelay.Std())
+	for _, l := range p.gateways {
+		_ = l.Close()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.Gateway.DrainTimeout.Std())
+	defer cancel()
+	cut := p.server.Drain(ctx, idleGrace)
+	p.stop(ctx)
+	if cut > 0 {
+		return fmt.Errorf("%d requests were cut off by drain_timeout", cut)
+	}
+	return nil
+}
+
+// stop ends everything that start has begun, in the opposite order. It may be called on a process that is only half up.
+func (p *process) stop(ctx context.Context) {
+	for _, l := range p.gateways {
+		_ = l.Close()
+	}
+	for _, o := range p.operators {
+		_ = o.listener.Close()
+		_ = o.server.ShutdownWithContext(ctx)
+	}
+	if p.server != nil {
+		p.server.Drain(ctx, 0)
+	}
+	p.serving.Wait()
+	if p.applier != nil {
+		p.applier.Close()
+	}
+	if p.compiler != nil {
+		p.compiler.Close()
+	}
+	if p.hub != nil {
+		p.hub.Close()
+	}
+	if p.log != nil {
+		if err := p.log.Close(); err != nil {
+			p.logf("access log: %v", err)
+		}
+	}
+	if p.store != nil {
+		if err := p.store.Close(); err != nil {
+			p.logf("store: %v", err)
+		}
+	}
+	if p.offload != nil {
+		_ = p.offload.Close(time.Second)
+	}
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"headgate/conf"
+	"headgate/conf/store/mem"
+	"headgate/proxy"
+	"headgate/proxy/fault"
+	"headgate/proxy/meter"
+	"headgate/proxy/offload"
+	"headgate/proxy/snapshot"
+)
+
+// reloadTimeout bounds how long a reload waits for its turn.
+const reloadTimeout = 10 * time.Second
+
+// reloadFile reads the file again and puts it into force, all or nothing.
+func (p *process) reloadFile(file string) {
+	if file == "" {
+		p.logf("reload: there is no configuration file")
+		return
+	}
+	c, err := conf.Load(file)
+	if err == nil {
+		err = p.reload(c)
+	}
+	if err != nil {
+		p.logf("reload: nothing was changed: %v", err)
+		return
+	}
+	p.logf("reload: %s is in force", file)
+}
+
+// reload puts next into force without a restart: resources and admin keys. When it changes anything else, all of it is refused.
+func (p *process) reload(next *conf.Config) error {
+	now := p.conf.Load()
+	if len(next.Admin.Keys) == 0 {
+		if _, err := next.EnsureAdminKey(); err != nil {
+			return err
+		}
+	}
+	if fixed := restartNeeded(now, next); len(fixed) > 0 {
+		return fmt.Errorf("a restart is needed to change %s", strings.Join(fixed, ", "))
+	}
+	inline, err := inlineDocuments(next)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), reloadTimeout)
+	defer cancel()
+	if err := p.applier.Reload(ctx, inline); err != nil {
+		return err
+	}
+	p.setKeys(next)
+	p.conf.Store(next)
+	for _, w := range next.Warnings() {
+		p.logf("WARNING: %s", w)
+	}
+	return nil
+}
+
+// restartNeeded names the settings that differ and cannot be changed while the process runs.
+func restartNeeded(now, next *conf.Config) []string {
+	a, b := *now, *next
+	a.Admin.Keys, b.Admin.Keys = nil, nil
+	var names []string
+	for _, section := range []struct {
+		name string
+		a, b any
+	}{
+		{"gateway", a.Gateway, b.Gateway}, {"admin", a.Admin, b.Admin}, {"metrics", a.Metrics, b.Metrics}, {"control", a.Control, b.Control},
+		{"compat", a.Compat, b.Compat}, {"store", a.Store, b.Store}, {"access_log", a.AccessLog, b.AccessLog}, {"upstream", a.Upstream, b.Upstream},
+	} {
+		va, vb := reflect.ValueOf(section.a), reflect.ValueOf(section.b)
+		for i := range va.NumField() {
+			if !reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
+				names = append(names, section.name+"."+va.Type().Field(i).Tag.Get("toml"))
+			}
+		}
+	}
+	return names
+}
+
+// inlineDocuments turns the resources of the file into documents by store key.
+func inlineDocuments(c *conf.Config) (map[string][]byte, error) {
+	docs := map[string][]byte{}
+	for segment, list := range map[string][]map[string]any{"routes": c.Routes, "services": c.Services, "upstreams": c.Upstreams} {
+		for _, r := range list {
+			id, _ := conf.ResourceID(r)
+			raw, err := json.Marshal(r)
+			if err != nil {
+				return nil, fmt.Errorf("%s/%s: %w", segment, id, err)
+			}
+			docs[segment+"/"+id] = raw
+		}
+	}
+	return docs, nil
+}
+
+// checkResources compiles the resources of the file as run would, and publishes them nowhere.
+func checkResources(c *conf.Config) error {
+	inline, err := inlineDocuments(c)
+	if err != nil {
+		return err
+	}
+	m := meter.New("")
+	pool, err := offload.New(1, func(any) {})
+	if err != nil {
+		return err
+	}
+	defer pool.Close(time.Second)
+	compiler, hub, err := newCompiler(c, &snapshot.Live{}, m, func(string, *fault.Fault, error) {})
+	if err != nil {
+		return err
+	}
+	defer hub.Close()
+	defer compiler.Close()
+	nowhere := mem.New()
+	defer nowhere.Close()
+	a, err := proxy.StartApplier(context.Background(), proxy.ApplierOptions{
+		Compiler: compiler, Store: nowhere, Offload: pool, Meter: m, Inline: inline, Logf: func(string, ...any) {},
+	})
+	if err != nil {
+		return err
+	}
+	a.Close()
+	return nil
+}

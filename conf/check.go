@@ -1,0 +1,318 @@
+package conf
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Bounds of settings. The upper ones keep a typing error from becoming an outage.
+const (
+	minHeader, maxHeader = KiB, MiB
+	maxHeaderFields      = 10_000
+	maxBody              = 16 * GiB
+	maxLogBuffer         = 64 * MiB
+	minDNSRefresh        = Duration(time.Second)
+)
+
+// checker collects what is wrong with the values of a decoded Config.
+type checker struct {
+	c   *Config
+	add func(key, msg string)
+}
+
+// check calls add for everything that is wrong with c.
+func check(c *Config, add func(key, msg string)) {
+	k := checker{c: c, add: add}
+	k.gateway()
+	k.admin()
+	k.listeners()
+	k.rest()
+	k.upstream()
+	k.resources("routes", c.Routes)
+	k.resources("services", c.Services)
+	k.resources("upstreams", c.Upstreams)
+}
+
+func (k checker) gateway() {
+	g := &k.c.Gateway
+	if len(g.Listen) == 0 {
+		k.add("gateway.listen", `expected at least one address such as "0.0.0.0:9080"`)
+	}
+	k.oneOf("gateway.router", g.Router, RouterHostURI, RouterURI, RouterURIWithParameter)
+	k.size("gateway.max_header_size", g.MaxHeaderSize, minHeader, maxHeader)
+	k.number("gateway.max_headers", g.MaxHeaders, 1, maxHeaderFields)
+	k.size("gateway.max_body_size", g.MaxBodySize, 1, maxBody)
+	k.number("gateway.max_connections", g.MaxConnections, 0, 1<<30)
+	k.positive("gateway.header_timeout", g.HeaderTimeout)
+	k.positive("gateway.body_timeout", g.BodyTimeout)
+	k.positive("gateway.idle_timeout", g.IdleTimeout)
+	if !isHeaderValue(g.ServerHeader) {
+		k.add("gateway.server_header", `expected a header value of printable ASCII characters, or "" for the upstream's`)
+	}
+	k.prefixes("gateway.trusted_addresses", g.TrustedAddresses)
+}
+
+func (k checker) admin() {
+	a := &k.c.Admin
+	if len(a.Allow) == 0 {
+		k.add("admin.allow", `expected at least one address range; write ["0.0.0.0/0", "::/0"] to admit everybody`)
+	}
+	k.prefixes("admin.allow", a.Allow)
+	if a.KeyFile == "" {
+		k.add("admin.key_file", "expected the path of a file")
+	}
+	for i, key := range a.Keys {
+		at := indexKey("admin.keys", i)
+		if key.Name == "" {
+			k.add(at+".name", "expected a name for the log, got none")
+		}
+		if msg := keyProblem(key.Key); msg != "" {
+			k.add(at+".key", msg)
+		}
+		k.oneOf(at+".role", key.Role, RoleAdmin, RoleViewer)
+		for j, other := range a.Keys[:i] {
+			if key.Name != "" && key.Name == other.Name {
+				k.add(at+".name", fmt.Sprintf("expected a name of its own, %q is also that of %s", key.Name, indexKey("admin.keys", j)))
+			}
+			if key.Key == other.Key {
+				k.add(at+".key", "expected a key of its own, this is also the one of "+indexKey("admin.keys", j))
+			}
+		}
+	}
+}
+
+type listener struct {
+	key  string
+	host netip.Addr // zero = every address
+	port uint16
+}
+
+// overlaps reports whether the kernel would refuse to open both.
+func (l listener) overlaps(o listener) bool {
+	if l.port != o.port || l.port == 0 {
+		return false
+	}
+	if !l.host.IsValid() || !o.host.IsValid() || l.host == o.host {
+		return true
+	}
+	// A socket on [::] takes IPv4 too; one on 0.0.0.0 takes IPv4 only.
+	any6 := netip.IPv6Unspecified()
+	if l.host == any6 || o.host == any6 {
+		return true
+	}
+	any4 := netip.IPv4Unspecified()
+	return l.host == any4 && o.host.Is4() || o.host == any4 && l.host.Is4()
+}
+
+func (k checker) listeners() {
+	var all []listener
+	collect := func(enabled bool, key, address string) {
+		l, err := parseListen(address)
+		if err != nil {
+			k.add(key, err.Error())
+		}
+		if err != nil || !enabled {
+			return
+		}
+		l.key = key
+		for _, other := range all {
+			if l.overlaps(other) {
+				k.addAtEither(l.key, other.key, "expected an address of its own, "+address+" collides with ")
+				break
+			}
+		}
+		all = append(all, l)
+	}
+	for i, address := range k.c.Gateway.Listen {
+		collect(true, indexKey("gateway.listen", i), address)
+	}
+	collect(k.c.Admin.Enabled, "admin.listen", k.c.Admin.Listen)
+	collect(k.c.Metrics.Enabled, "metrics.listen", k.c.Metrics.Listen)
+	collect(k.c.Control.Enabled, "control.listen", k.c.Control.Listen)
+}
+
+// addAtEither reports a clash of two keys at the one that the file mentions; the other may be a default.
+func (k checker) addAtEither(key, other, msg string) {
+	if _, ok := k.c.source.lines[key]; !ok {
+		if _, ok := k.c.source.lines[other]; ok {
+			key, other = other, key
+		}
+	}
+	k.add(key, msg+other)
+}
+
+func parseListen(address string) (listener, error) {
+	expected := fmt.Errorf(`expected host:port with an IP address, localhost or no host, such as "127.0.0.1:9180" or "[::]:9080", got %q`, address)
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return listener{}, expected
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return listener{}, expected
+	}
+	l := listener{port: uint16(n)}
+	switch host {
+	case "":
+	case "localhost":
+		l.host = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	default:
+		if l.host, err = netip.ParseAddr(host); err != nil {
+			return listener{}, expected
+		}
+		l.host = l.host.Unmap()
+	}
+	return l, nil
+}
+
+var (
+	versionPattern = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
+	idPattern      = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`) // contract section 1.7
+)
+
+func (k checker) rest() {
+	c := k.c
+	k.urlPath("metrics.path", c.Metrics.Path)
+	k.oneOf("compat.mode", c.Compat.Mode, CompatSafe, CompatAPISIX)
+	if !versionPattern.MatchString(c.Compat.APIVersion) {
+		k.add("compat.api_version", fmt.Sprintf(`expected a version such as "3.18.0", got %q`, c.Compat.APIVersion))
+	}
+	k.oneOf("store.provider", c.Store.Provider, StoreEmbedded, StoreMem)
+	if c.Store.Provider == StoreEmbedded && c.Store.Path == "" {
+		k.add("store.path", "expected the path of a file")
+	}
+	if c.AccessLog.Path == "" {
+		k.add("access_log.path", `expected "stdout", "off" or the path of a file`)
+	}
+	if c.AccessLog.Format == "" || strings.ContainsAny(c.AccessLog.Format, "\r\n") {
+		k.add("access_log.format", "expected a template of one line; the line end is added")
+	}
+	k.size("access_log.buffer_size", c.AccessLog.BufferSize, KiB, maxLogBuffer)
+	k.positive("access_log.flush_interval", c.AccessLog.FlushInterval)
+}
+
+func (k checker) upstream() {
+	u := &k.c.Upstream
+	k.positive("upstream.connect_timeout", u.ConnectTimeout)
+	k.positive("upstream.send_timeout", u.SendTimeout)
+	k.positive("upstream.read_timeout", u.ReadTimeout)
+	k.number("upstream.keepalive_size", u.KeepaliveSize, 0, 1<<20)
+	k.positive("upstream.keepalive_idle", u.KeepaliveIdle)
+	k.number("upstream.keepalive_requests", u.KeepaliveRequests, 1, 1<<30)
+	k.size("upstream.max_response_header", u.MaxResponseHeader, minHeader, maxHeader)
+	if u.DNSRefresh < minDNSRefresh {
+		k.add("upstream.dns_refresh", fmt.Sprintf("expected at least %s, got %s", minDNSRefresh, u.DNSRefresh))
+	}
+}
+
+// resources checks what makes an inline resource addressable; its other fields belong to conf/resource.
+func (k checker) resources(kind string, list []map[string]any) {
+	seen := make(map[string]int, len(list))
+	for i, r := range list {
+		at := indexKey(kind, i) + ".id"
+		id, ok := ResourceID(r)
+		if !ok {
+			k.add(at, "expected an id of 1 to 64 letters, digits, - _ or . (or a positive whole number)")
+			continue
+		}
+		if first, dup := seen[id]; dup {
+			k.add(at, fmt.Sprintf("expected an id of its own, %q is also that of %s", id, indexKey(kind, first)))
+			continue
+		}
+		seen[id] = i
+	}
+}
+
+// ResourceID returns the id of an inline resource as the Admin API spells it in paths.
+func ResourceID(r map[string]any) (string, bool) {
+	switch id := r["id"].(type) {
+	case string:
+		return id, idPattern.MatchString(id)
+	case int64:
+		return strconv.FormatInt(id, 10), id > 0
+	}
+	return "", false
+}
+
+// ParsePrefix reads a CIDR, or an IP address as the range of that address alone. IPv4 in IPv6 notation becomes IPv4; host bits are
+// cleared.
+func ParsePrefix(s string) (netip.Prefix, error) {
+	if ip, err := netip.ParseAddr(s); err == nil && ip.Zone() == "" {
+		ip = ip.Unmap()
+		return netip.PrefixFrom(ip, ip.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf(`expected an address range such as "10.0.0.0/8" or an IP address, got %q`, s)
+	}
+	if ip := p.Addr(); ip.Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(ip.Unmap(), p.Bits()-96)
+	}
+	return p.Masked(), nil
+}
+
+// ParsePrefixes reads a list that Load accepted (admin.allow, gateway.trusted_addresses).
+func ParsePrefixes(list []string) ([]netip.Prefix, error) {
+	out := make([]netip.Prefix, len(list))
+	for i, s := range list {
+		p, err := ParsePrefix(s)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = p
+	}
+	return out, nil
+}
+
+func (k checker) prefixes(key string, list []string) {
+	for i, s := range list {
+		if _, err := ParsePrefix(s); err != nil {
+			k.add(indexKey(key, i), err.Error())
+		}
+	}
+}
+
+func (k checker) oneOf(key, value string, options ...string) {
+	if !slices.Contains(options, value) {
+		k.add(key, fmt.Sprintf(`expected "%s", got %q`, strings.Join(options, `" or "`), value))
+	}
+}
+
+func (k checker) positive(key string, d Duration) {
+	if d <= 0 {
+		k.add(key, fmt.Sprintf("expected more than 0s, got %s", d))
+	}
+}
+
+func (k checker) number(key string, n, low, high int) {
+	if n < low || n > high {
+		k.add(key, fmt.Sprintf("expected %d to %d, got %d", low, high, n))
+	}
+}
+
+func (k checker) size(key string, n, low, high Size) {
+	if n < low || n > high {
+		k.add(key, fmt.Sprintf("expected %s to %s, got %s", low, high, n))
+	}
+}
+
+func (k checker) urlPath(key, path string) {
+	if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, " ?#") || !isHeaderValue(path) {
+		k.add(key, fmt.Sprintf(`expected a path such as "/metrics", got %q`, path))
+	}
+}
+
+func isHeaderValue(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return strings.TrimSpace(s) == s
+}

@@ -1,0 +1,194 @@
+// Package conf is the static configuration of one gateway process: a TOML file that is read strictly, checked as a whole and never
+// changed afterwards. What operators change while traffic flows (routes, upstreams, ...) lives in conf/resource and conf/store; the
+// file may carry such resources too, and they are then read-only over the Admin API.
+//
+// The annotated example headgate.toml beside this file describes every setting; a test keeps the two in step.
+package conf
+
+import "time"
+
+// DefaultAccessLogFormat is the template of an access log line. Its first fields are those of APISIX's default format (contract
+// section 6); upstream address, route and branch follow so that hits per branch can be counted with grep.
+const DefaultAccessLogFormat = `$remote_addr - $consumer_name [$time_local] $http_host "$request" $status $body_bytes_sent $request_time "$http_referer" "$http_user_agent" $upstream_addr $upstream_status $upstream_response_time route=$route_id branch=$branch`
+
+// Values of the settings that are a choice.
+const (
+	RouterHostURI          = "radixtree_host_uri"
+	RouterURI              = "radixtree_uri"
+	RouterURIWithParameter = "radixtree_uri_with_parameter"
+
+	RoleAdmin  = "admin"
+	RoleViewer = "viewer"
+
+	CompatSafe   = "safe"
+	CompatAPISIX = "apisix"
+
+	StoreEmbedded = "embedded"
+	StoreMem      = "mem"
+
+	AccessLogStdout = "stdout"
+	AccessLogOff    = "off"
+)
+
+// Config is everything the file says, with defaults filled in. It is immutable once Load or Parse returned it, except for
+// EnsureAdminKey, which the start-up calls before anything else reads it. Printing a Config never shows a secret.
+//
+// The tag conf:"template" marks strings in which ${...} belongs to the gateway's own template language and is left alone.
+type Config struct {
+	Gateway   Gateway   `toml:"gateway"`
+	Admin     Admin     `toml:"admin"`
+	Metrics   Metrics   `toml:"metrics"`
+	Control   Control   `toml:"control"`
+	Compat    Compat    `toml:"compat"`
+	Store     Store     `toml:"store"`
+	AccessLog AccessLog `toml:"access_log"`
+	Upstream  Upstream  `toml:"upstream"`
+
+	// Inline resources: fields as in the Admin API, "id" always present and unique per kind. Values are string, bool, int64,
+	// float64 (finite), []any and map[string]any only, so encoding/json can write them.
+	Routes    []map[string]any `toml:"routes"`
+	Services  []map[string]any `toml:"services"`
+	Upstreams []map[string]any `toml:"upstreams"`
+
+	source source
+}
+
+// Gateway is the data plane's side towards clients.
+type Gateway struct {
+	Listen []string `toml:"listen"` // host:port each; an empty host means every address
+	Router string   `toml:"router"` // contract section 2.1
+
+	MaxHeaderSize  Size `toml:"max_header_size"` // request line and header fields together
+	MaxHeaders     int  `toml:"max_headers"`     // number of header fields
+	MaxBodySize    Size `toml:"max_body_size"`
+	MaxConnections int  `toml:"max_connections"` // 0 = bounded by the file descriptor limit only
+
+	HeaderTimeout Duration `toml:"header_timeout"` // first byte to end of the header
+	BodyTimeout   Duration `toml:"body_timeout"`   // between two reads of the body
+	IdleTimeout   Duration `toml:"idle_timeout"`   // between two requests of a connection
+	WriteTimeout  Duration `toml:"write_timeout"`  // one write that the client does not take; 0 = no limit
+	DrainDelay    Duration `toml:"drain_delay"`    // after SIGTERM: keep accepting for this long
+	DrainTimeout  Duration `toml:"drain_timeout"`  // then: wait this long for what runs
+
+	ServerHeader       string   `toml:"server_header"`     // "" = what the upstream sent
+	TrustedAddresses   []string `toml:"trusted_addresses"` // CIDRs whose X-Real-IP and X-Forwarded-* are believed
+	DeleteURITailSlash bool     `toml:"delete_uri_tail_slash"`
+	ShowUpstreamStatus bool     `toml:"show_upstream_status"` // X-APISIX-Upstream-Status on every answer
+}
+
+// Admin is the Admin API listener (contract section 1.1).
+type Admin struct {
+	Enabled     bool       `toml:"enabled"`
+	Listen      string     `toml:"listen"`
+	KeyRequired bool       `toml:"key_required"`
+	KeyFile     string     `toml:"key_file"` // where a generated key is kept
+	Allow       []string   `toml:"allow"`    // CIDRs that may connect; never empty
+	CORS        bool       `toml:"cors"`
+	Keys        []AdminKey `toml:"keys"`
+}
+
+// AdminKey is one credential of the Admin API.
+type AdminKey struct {
+	Name string `toml:"name"`
+	Key  Secret `toml:"key"`
+	Role string `toml:"role"` // RoleAdmin or RoleViewer (GET only)
+	// Expires is the first moment at which the key is refused; the zero value means never. A plain date in the file is the last
+	// day (UTC) on which the key works.
+	Expires time.Time `toml:"expires"`
+}
+
+// Metrics is the Prometheus listener.
+type Metrics struct {
+	Enabled bool   `toml:"enabled"`
+	Listen  string `toml:"listen"`
+	Path    string `toml:"path"` // "/metrics" answers too
+}
+
+// Control is the listener of the read-only views (contract section 1.9). It asks for no key.
+type Control struct {
+	Enabled bool   `toml:"enabled"`
+	Listen  string `toml:"listen"`
+}
+
+// Compat decides between APISIX's behaviour and the safer one where they differ.
+type Compat struct {
+	Mode       string `toml:"mode"`
+	APIVersion string `toml:"api_version"` // Server header of the Admin API: APISIX/<api_version>
+}
+
+// Store is where the Admin API keeps documents.
+type Store struct {
+	Provider string `toml:"provider"`
+	Path     string `toml:"path"` // file of the embedded provider
+}
+
+// AccessLog is the log of finished exchanges.
+type AccessLog struct {
+	Path          string   `toml:"path"` // AccessLogStdout, AccessLogOff or a file
+	Format        string   `toml:"format" conf:"template"`
+	BufferSize    Size     `toml:"buffer_size"`    // lines are written when this much has gathered ...
+	FlushInterval Duration `toml:"flush_interval"` // ... or after this long
+}
+
+// Upstream is what an upstream gets unless its own document says otherwise.
+type Upstream struct {
+	TLSVerify         bool     `toml:"tls_verify"`
+	CAFile            string   `toml:"ca_file"` // PEM bundle; "" = the system's
+	ConnectTimeout    Duration `toml:"connect_timeout"`
+	SendTimeout       Duration `toml:"send_timeout"` // one write
+	ReadTimeout       Duration `toml:"read_timeout"` // one read: the wait for the header, and every gap in the body
+	KeepaliveSize     int      `toml:"keepalive_size"`
+	KeepaliveIdle     Duration `toml:"keepalive_idle"`
+	KeepaliveRequests int      `toml:"keepalive_requests"`
+	MaxResponseHeader Size     `toml:"max_response_header"`
+	DNSRefresh        Duration `toml:"dns_refresh"`
+}
+
+// Default returns what runs without a file. Nothing in it is shared between calls.
+func Default() *Config {
+	return &Config{
+		Gateway: Gateway{
+			Listen:           []string{"0.0.0.0:9080"},
+			Router:           RouterHostURI,
+			MaxHeaderSize:    16 * KiB,
+			MaxHeaders:       128,
+			MaxBodySize:      64 * MiB,
+			HeaderTimeout:    Duration(10 * time.Second),
+			BodyTimeout:      Duration(60 * time.Second),
+			IdleTimeout:      Duration(60 * time.Second),
+			WriteTimeout:     Duration(60 * time.Second),
+			DrainTimeout:     Duration(30 * time.Second),
+			ServerHeader:     "Headgate",
+			TrustedAddresses: []string{},
+		},
+		Admin: Admin{
+			Enabled:     true,
+			Listen:      "127.0.0.1:9180",
+			KeyRequired: true,
+			KeyFile:     "data/admin.key",
+			Allow:       []string{"127.0.0.0/24"},
+			CORS:        true,
+		},
+		Metrics: Metrics{Enabled: true, Listen: "127.0.0.1:9091", Path: "/apisix/prometheus/metrics"},
+		Control: Control{Enabled: true, Listen: "127.0.0.1:9090"},
+		Compat:  Compat{Mode: CompatSafe, APIVersion: "3.18.0"},
+		Store:   Store{Provider: StoreEmbedded, Path: "data/headgate.db"},
+		AccessLog: AccessLog{
+			Path:          AccessLogStdout,
+			Format:        DefaultAccessLogFormat,
+			BufferSize:    64 * KiB,
+			FlushInterval: Duration(200 * time.Millisecond),
+		},
+		Upstream: Upstream{
+			TLSVerify:         true,
+			ConnectTimeout:    Duration(60 * time.Second),
+			SendTimeout:       Duration(60 * time.Second),
+			ReadTimeout:       Duration(60 * time.Second),
+			KeepaliveSize:     320,
+			KeepaliveIdle:     Duration(4 * time.Second),
+			KeepaliveRequests: 1000,
+			MaxResponseHeader: 32 * KiB,
+			DNSRefresh:        Duration(30 * time.Second),
+		},
+	}
+}

@@ -1,0 +1,346 @@
+package schema
+
+import (
+	"encoding/json"
+	"math"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// run is the state of one Validate.
+type run struct {
+	steps  int  // what is left of maxSteps
+	absent bool // there is no document
+}
+
+// check returns the first complaint of n about v, or "". The order is fixed: type, then the keywords of that type (properties by
+// name), enum and const, then the combining keywords.
+func (r *run) check(n *node, v any) string {
+	if r.steps--; r.steps < 0 {
+		return "too complex"
+	}
+	for n.ref != nil {
+		n = n.ref
+	}
+	if n.never {
+		return "expect false always"
+	}
+	if s, ok := v.(string); ok && n.strings && IsReference(s) {
+		return ""
+	}
+	if len(n.types) > 0 && !slices.ContainsFunc(n.types, func(t string) bool { return isType(t, v) }) {
+		want := n.types[0]
+		if len(n.types) > 1 {
+			want = "one of " + strings.Join(n.types, ", ")
+		}
+		return "wrong type: expected " + want + ", got " + r.typeName(v)
+	}
+	if msg := r.checkByType(n, v); msg != "" {
+		return msg
+	}
+	if n.enum != nil && !slices.Contains(n.enum, canonical(v)) {
+		return "matches none of the enum values"
+	}
+	if n.constant != nil && *n.constant != canonical(v) {
+		return "failed to check const value"
+	}
+	return r.combined(n, v)
+}
+
+func (r *run) checkByType(n *node, v any) string {
+	switch v := v.(type) {
+	case map[string]any:
+		if msg := r.object(n, v); msg != "" {
+			return msg
+		}
+		if len(v) == 0 { // the empty table is an array as well
+			return r.array(n, nil)
+		}
+	case []any:
+		if len(v) == 0 {
+			if msg := r.object(n, nil); msg != "" {
+				return msg
+			}
+		}
+		return r.array(n, v)
+	case string:
+		return checkString(n, v)
+	default:
+		if f, ok := number(v); ok {
+			return checkNumber(n, f)
+		}
+	}
+	return ""
+}
+
+func (r *run) object(n *node, obj map[string]any) string {
+	for _, p := range n.props {
+		v, ok := obj[p.name]
+		if !ok {
+			continue
+		}
+		if msg := r.check(p.node, v); msg != "" {
+			return `property "` + p.name + `" validation failed: ` + msg
+		}
+	}
+	for _, name := range n.required {
+		if _, ok := obj[name]; !ok {
+			return `property "` + name + `" is required`
+		}
+	}
+	for _, d := range n.dependencies {
+		if _, ok := obj[d.prop]; !ok {
+			continue
+		}
+		for _, name := range d.needs {
+			if _, ok := obj[name]; !ok {
+				return `property "` + name + `" is required when "` + d.prop + `" is set`
+			}
+		}
+		if d.node != nil {
+			if msg := r.check(d.node, obj); msg != "" {
+				return `failed to validate dependent schema for "` + d.prop + `": ` + msg
+			}
+		}
+	}
+	if msg := r.otherProperties(n, obj); msg != "" {
+		return msg
+	}
+	if len(obj) < n.minProps {
+		return "expect object to have at least " + strconv.Itoa(n.minProps) + " properties"
+	}
+	if n.maxProps >= 0 && len(obj) > n.maxProps {
+		return "expect object to have at most " + strconv.Itoa(n.maxProps) + " properties"
+	}
+	return ""
+}
+
+// otherProperties applies the keywords that depend on the names the document chose.
+func (r *run) otherProperties(n *node, obj map[string]any) string {
+	if len(n.patterns) == 0 && !n.closed && n.additional == nil && n.names == nil {
+		return ""
+	}
+	names := make([]string, 0, len(obj))
+	for name := range obj {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if n.names != nil {
+			if msg := r.check(n.names, name); msg != "" {
+				return `property name "` + name + `" validation failed: ` + msg
+			}
+		}
+		_, claimed := n.named[name]
+		for _, p := range n.patterns {
+			if !p.pattern.MatchString(name) {
+				continue
+			}
+			claimed = true
+			if msg := r.check(p.node, obj[name]); msg != "" {
+				return "failed to validate " + name + ` (matching "` + p.pattern.String() + `"): ` + msg
+			}
+		}
+		switch {
+		case claimed:
+		case n.closed:
+			return "additional properties forbidden, found " + name
+		case n.additional != nil:
+			if msg := r.check(n.additional, obj[name]); msg != "" {
+				return "failed to validate additional property " + name + ": " + msg
+			}
+		}
+	}
+	return ""
+}
+
+func (r *run) array(n *node, arr []any) string {
+	if len(arr) < n.minItems {
+		return "expect array to have at least " + strconv.Itoa(n.minItems) + " items"
+	}
+	if n.maxItems >= 0 && len(arr) > n.maxItems {
+		return "expect array to have at most " + strconv.Itoa(n.maxItems) + " items"
+	}
+	if n.endOfTuple && len(arr) > len(n.tuple) {
+		return "expect array to have at most " + strconv.Itoa(len(n.tuple)) + " items"
+	}
+	for i, v := range arr {
+		sub := n.items
+		if sub == nil {
+			if sub = n.rest; i < len(n.tuple) {
+				sub = n.tuple[i]
+			}
+		}
+		if sub == nil {
+			continue
+		}
+		if msg := r.check(sub, v); msg != "" {
+			return "failed to validate item " + strconv.Itoa(i+1) + ": " + msg
+		}
+	}
+	if n.unique && len(arr) > 1 {
+		first := make(map[string]int, len(arr))
+		for i, v := range arr {
+			key := canonical(v)
+			if j, ok := first[key]; ok {
+				return "expected unique items but items " + strconv.Itoa(j+1) + " and " + strconv.Itoa(i+1) + " are equal"
+			}
+			first[key] = i
+		}
+	}
+	if n.contains != nil && !slices.ContainsFunc(arr, func(v any) bool { return r.check(n.contains, v) == "" }) {
+		return "expect array to contain a matching item"
+	}
+	return ""
+}
+
+func checkString(n *node, s string) string {
+	if n.minLength > 0 || n.maxLength >= 0 {
+		length := utf8.RuneCountInString(s)
+		if length < n.minLength {
+			return "string too short, expected at least " + strconv.Itoa(n.minLength) + ", got " + strconv.Itoa(length)
+		}
+		if n.maxLength >= 0 && length > n.maxLength {
+			return "string too long, expected at most " + strconv.Itoa(n.maxLength) + ", got " + strconv.Itoa(length)
+		}
+	}
+	if n.pattern != nil && !n.pattern.MatchString(s) {
+		return "failed to match pattern " + quote(n.pattern.String()) + " with " + quote(s)
+	}
+	switch n.format { // the contract knows no other formats: they are annotations
+	case "ipv4", "ipv6":
+		addr, err := netip.ParseAddr(s)
+		if err != nil || addr.Zone() != "" || addr.Is4() != (n.format == "ipv4") {
+			return "expect valid " + n.format + " format but got: " + s
+		}
+	}
+	return ""
+}
+
+func checkNumber(n *node, f float64) string {
+	switch {
+	case n.minimum != nil && f < *n.minimum:
+		return "expected " + formatNumber(f) + " to be at least " + formatNumber(*n.minimum)
+	case n.above != nil && f <= *n.above:
+		return "expected " + formatNumber(f) + " to be greater than " + formatNumber(*n.above)
+	case n.maximum != nil && f > *n.maximum:
+		return "expected " + formatNumber(f) + " to be at most " + formatNumber(*n.maximum)
+	case n.below != nil && f >= *n.below:
+		return "expected " + formatNumber(f) + " to be smaller than " + formatNumber(*n.below)
+	case n.multipleOf != nil && !isMultiple(f, *n.multipleOf):
+		return "expected " + formatNumber(f) + " to be a multiple of " + formatNumber(*n.multipleOf)
+	}
+	return ""
+}
+
+// isMultiple allows for the rounding of decimal fractions: 0.3 is a multiple of 0.1.
+func isMultiple(f, of float64) bool {
+	q := f / of
+	return math.Abs(q-math.Round(q)) <= 1e-9*math.Max(1, math.Abs(q))
+}
+
+func (r *run) combined(n *node, v any) string {
+	for i, sub := range n.allOf {
+		if msg := r.check(sub, v); msg != "" {
+			return "allOf " + strconv.Itoa(i+1) + " failed: " + msg
+		}
+	}
+	if len(n.anyOf) > 0 && !slices.ContainsFunc(n.anyOf, func(sub *node) bool { return r.check(sub, v) == "" }) {
+		if n.requiredOnly != "" {
+			return "object matches none of the required: " + n.requiredOnly
+		}
+		return "object matches none of the required"
+	}
+	if len(n.oneOf) > 0 {
+		match := -1
+		for i, sub := range n.oneOf {
+			if r.check(sub, v) != "" {
+				continue
+			}
+			if match >= 0 {
+				return "value should match only one schema, but matches both schemas " + strconv.Itoa(match+1) + " and " + strconv.Itoa(i+1)
+			}
+			match = i
+		}
+		if match < 0 {
+			return "value should match only one schema, but matches none"
+		}
+	}
+	if n.not != nil && r.check(n.not, v) == "" {
+		return "value wasn't supposed to match schema"
+	}
+	if n.cond != nil {
+		holds := r.check(n.cond, v) == ""
+		if holds && n.then != nil && r.check(n.then, v) != "" {
+			return "then clause did not match"
+		}
+		if !holds && n.orElse != nil && r.check(n.orElse, v) != "" {
+			return "else clause did not match"
+		}
+	}
+	return ""
+}
+
+// IsReference says whether s names a secret or an environment variable instead of being the value itself. The document is judged
+// before such names are resolved, so no rule about the value can be applied (contract section 1.6).
+func IsReference(s string) bool {
+	const secret, env = "$secret://", "$env://"
+	return strings.HasPrefix(s, secret) || len(s) >= len(env) && strings.EqualFold(s[:len(env)], env)
+}
+
+func isType(want string, v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		return want == "object" || want == "array" && len(v) == 0
+	case []any:
+		return want == "array" || want == "object" && len(v) == 0
+	case string:
+		return want == "string"
+	case bool:
+		return want == "boolean"
+	case nil:
+		return want == "null"
+	}
+	f, ok := number(v)
+	return ok && (want == "number" || want == "integer" && f == math.Trunc(f) && !math.IsInf(f, 0))
+}
+
+// typeName names the type of v as the contract does: in the words of Lua.
+func (r *run) typeName(v any) string {
+	switch v.(type) {
+	case map[string]any, []any:
+		return "table"
+	case string:
+		return "string"
+	case bool:
+		return "boolean"
+	case nil:
+		if r.absent {
+			return "nil"
+		}
+		return "userdata"
+	}
+	if _, ok := number(v); ok {
+		return "number"
+	}
+	return "userdata"
+}
+
+// number returns v as the contract sees numbers: as doubles. Numbers beyond the range become infinite.
+func number(v any) (float64, bool) {
+	switch v := v.(type) {
+	case json.Number:
+		f, err := strconv.ParseFloat(string(v), 64)
+		return f, err == nil || math.IsInf(f, 0)
+	case float64:
+		return v, !math.IsNaN(v)
+	case int:
+		return float64(v), true
+	case int64:
+		return float64(v), true
+	}
+	return 0, false
+}

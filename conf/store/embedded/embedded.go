@@ -1,0 +1,281 @@
+// Package embedded keeps documents in one bbolt file. Every Put and Delete is one transaction that has reached the disk when it
+// returns; the file is checked as a whole when it is opened, and every document whenever it is read, so a damaged file is an error
+// and never a part of a configuration.
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"headgate/conf/store"
+	"headgate/conf/store/feed"
+)
+
+// ErrDamaged says that the file is not what was written; the text around it names the file and the place. It always comes together
+// with store.ErrUnavailable.
+var ErrDamaged = errors.New("damaged")
+
+// Store implements store.Store.
+type Store struct {
+	path    string
+	db      *bolt.DB
+	unclean bool
+	feed    *feed.Feed
+	expiry  *feed.Expiry
+
+	// turn is held by whoever looks at or changes the file. It is a channel so that waiting for it ends with a context, and it keeps
+	// the feed in revision order: what a List shows has been published.
+	turn     chan struct{}
+	revision uint64       // last published
+	doubt    *store.Event // a write that failed while it was committed: it may be in the file or not
+	broken   error        // set once: no further access to the file
+}
+
+// Unclean reports whether the last process that had the file open did not close it. Nothing acknowledged is lost by that.
+func (s *Store) Unclean() bool { return s.unclean }
+
+// List implements store.Store. It fails as a whole when one document is damaged.
+func (s *Store) List(ctx context.Context) ([]store.Item, uint64, error) {
+	if err := s.acquire(ctx); err != nil {
+		return nil, 0, err
+	}
+	defer s.release()
+	var items []store.Item
+	var st state
+	err := s.guard(func() error {
+		return s.db.View(func(tx *bolt.Tx) (err error) {
+			st, items, err = readAll(tx)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, 0, s.failed(err)
+	}
+	if err := s.settle(st); err != nil {
+		return nil, 0, err
+	}
+	now := time.Now()
+	items = slices.DeleteFunc(items, func(it store.Item) bool { return it.Expired(now) })
+	return items, st.revision, nil
+}
+
+// Put implements store.Store. value is copied.
+func (s *Store) Put(ctx context.Context, key string, value []byte, ifRevision uint64, expires time.Time) (store.Item, error) {
+	if err := store.CheckKey(key); err != nil {
+		return store.Item{}, err
+	}
+	next := store.Item{Key: key, Value: bytes.Clone(value), Expires: expires}
+	e, err := s.write(ctx, key, func(old *store.Item, revision uint64) (store.Event, error) {
+		if err := store.CheckPut(old, ifRevision); err != nil {
+			return store.Event{}, err
+		}
+		next.CreateRevision, next.ModRevision = revision, revision
+		if old != nil {
+			next.CreateRevision = old.CreateRevision
+		}
+		return store.Event{Item: next}, nil
+	})
+	if err != nil {
+		return store.Item{}, err
+	}
+	s.expiry.Add(key, expires)
+	return e.Item, nil
+}
+
+// Delete implements store.Store.
+func (s *Store) Delete(ctx context.Context, key string, ifRevision uint64) (uint64, error) {
+	e, err := s.write(ctx, key, func(old *store.Item, revision uint64) (store.Event, error) {
+		return deletion(key, revision), store.CheckDelete(old, ifRevision)
+	})
+	return e.Item.ModRevision, err
+}
+
+// Watch implements store.Store.
+func (s *Store) Watch(ctx context.Context, from uint64) (<-chan store.Event, error) {
+	return s.feed.Watch(ctx, from)
+}
+
+func deletion(key string, revision uint64) store.Event {
+	return store.Event{Item: store.Item{Key: key, ModRevision: revision}, Deleted: true}
+}
+
+var errNothingToDo = errors.New("nothing to do")
+
+// expire deletes key if its time has come. A damaged or closed store is not asked again.
+func (s *Store) expire(key string) error {
+	_, err := s.write(context.Background(), key, func(old *store.Item, revision uint64) (store.Event, error) {
+		if old != nil {
+			return store.Event{}, errNothingToDo // written again with a later end or none
+		}
+		return deletion(key, revision), nil
+	})
+	if errors.Is(err, store.ErrUnavailable) && s.usable() {
+		return err
+	}
+	return nil
+}
+
+func (s *Store) usable() bool {
+	if s.acquire(context.Background()) != nil {
+		return false
+	}
+	s.release()
+	return true
+}
+
+// write runs one transaction on key. decide sees the live item (nil when there is none) and the revision that the write would get,
+// and returns the event or a refusal, which write returns as it is.
+func (s *Store) write(ctx context.Context, key string, decide func(old *store.Item, revision uint64) (store.Event, error)) (store.Event, error) {
+	if err := s.acquire(ctx); err != nil {
+		return store.Event{}, err
+	}
+	defer s.release()
+	var e store.Event
+	var refusal error
+	committing := false
+	err := s.guard(func() error {
+		return s.db.Update(func(tx *bolt.Tx) error {
+			st, err := readState(tx)
+			if err != nil {
+				return err
+			}
+			if refusal = s.settle(st); refusal != nil {
+				return refusal
+			}
+			docs := tx.Bucket(documentsBucket)
+			old, sum, err := lookup(docs, key)
+			if err != nil {
+				return err
+			}
+			live := old
+			if old != nil && old.Expired(time.Now()) {
+				live = nil
+			}
+			if e, refusal = decide(live, st.revision+1); refusal != nil {
+				return refusal
+			}
+			if e.Deleted && old == nil {
+				refusal = store.ErrNotFound
+				return refusal
+			}
+			if old != nil {
+				st.count, st.digest = st.count-1, st.digest^sum
+			}
+			if e.Deleted {
+				err = docs.Delete([]byte(key))
+			} else {
+				record, sum := encodeRecord(e.Item)
+				st.count, st.digest = st.count+1, st.digest^sum
+				err = docs.Put([]byte(key), record)
+			}
+			if err != nil {
+				return err
+			}
+			st.revision++
+			committing = true
+			return tx.Bucket(metaBucket).Put(stateKey, st.encode())
+		})
+	})
+	switch {
+	case refusal != nil:
+		return store.Event{}, refusal
+	case err != nil:
+		if committing {
+			s.doubt = &e
+		}
+		return store.Event{}, s.failed(err)
+	}
+	s.publish(e)
+	return e, nil
+}
+
+func (s *Store) publish(e store.Event) {
+	s.revision, s.doubt = e.Item.ModRevision, nil
+	s.feed.Publish(e)
+}
+
+// settle compares the revision in the file with the last one published. They differ when a write was reported as failed but is in
+// the file after all; then watchers learn of it now.
+func (s *Store) settle(st state) error {
+	switch {
+	case st.revision == s.revision:
+		return nil
+	case s.doubt != nil && st.revision == s.doubt.Item.ModRevision:
+		e := *s.doubt
+		s.publish(e)
+		if !e.Deleted {
+			s.expiry.Add(e.Item.Key, e.Item.Expires)
+		}
+		return nil
+	}
+	return s.failed(fmt.Errorf("%w: at revision %d instead of %d", ErrDamaged, st.revision, s.revision))
+}
+
+// Close marks the file as closed properly and releases it.
+func (s *Store) Close() error {
+	s.expiry.Close()
+	s.feed.Close()
+	if err := s.acquire(context.Background()); err != nil {
+		// The file is not to be trusted, so bbolt must not walk it again; the lock is all that has to go.
+		return s.closeDB()
+	}
+	defer s.release()
+	err := s.guard(func() error { return setClean(s.db, true) })
+	s.broken = fmt.Errorf("%w: closed", store.ErrUnavailable)
+	return errors.Join(err, s.closeDB())
+}
+
+func (s *Store) closeDB() error {
+	return s.guard(func() error { return s.db.Close() })
+}
+
+func (s *Store) acquire(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if s.broken != nil {
+		s.release()
+		return s.broken
+	}
+	return nil
+}
+
+func (s *Store) release() { <-s.turn }
+
+// guard turns panics and memory faults of bbolt, which trusts the file, into errors.
+func (s *Store) guard(f func() error) error { return guard(f) }
+
+func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, r)
+		}
+	}()
+	return f()
+}
+
+// failed wraps an error of the medium and decides whether the file may be used again. Running out of space leaves it as it was;
+// after any other failure the kernel may have dropped what it could not write, so what is read need not be what is on the disk.
+func (s *Store) failed(err error) error {
+	err = fmt.Errorf("%w: %s: %w", store.ErrUnavailable, s.path, err)
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) && !errors.Is(err, syscall.EFBIG) {
+		s.broken = err
+	}
+	return err
+}
+
+var _ store.Store = (*Store)(nil)

@@ -1,0 +1,45 @@
+package admin
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Peer returns the address at the other end of the TCP connection, IPv4 in its short form and without a zone, whatever the headers
+// say. It is invalid for connections that are not TCP.
+func Peer(ctx *fasthttp.RequestCtx) netip.Addr {
+	tcp, ok := ctx.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return tcp.AddrPort().Addr().Unmap().WithZone("")
+}
+
+// CrossSite reports that a web page is behind the request. Where no secret header is asked for, that is how a page that an operator
+// happens to visit would reach a listener on the operator's machine: by a plain cross-site request, which the browser marks, or by a
+// name of its own that it lets resolve to the listener's address (DNS rebinding), which shows in Host. Programs other than browsers
+// send no Sec-Fetch-Site, and reach loopback as an address or as localhost.
+func CrossSite(ctx *fasthttp.RequestCtx) bool {
+	switch string(ctx.Request.Header.Peek("Sec-Fetch-Site")) {
+	case "", "same-origin", "none":
+	default:
+		return true
+	}
+	return Peer(ctx).IsLoopback() && !localHost(string(ctx.Host()))
+}
+
+// localHost accepts IP literals, localhost and no Host at all, each with or without a port.
+func localHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if _, err := netip.ParseAddr(host); err == nil || host == "" {
+		return true
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	return host == "localhost" || strings.HasSuffix(host, ".localhost")
+}

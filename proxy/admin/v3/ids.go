@@ -1,0 +1,51 @@
+package v3
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+
+	"headgate/conf/resource"
+	"headgate/proxy"
+)
+
+// ids makes the ids of documents that come without one: 20 digits that grow with the revision of the store (contract section 8,
+// gen_id). They are unique among those of this process; whoever uses one must still see to it that the key is free. The zero ids is
+// ready for use.
+type ids struct {
+	mu   sync.Mutex
+	last uint64
+}
+
+// next returns a new id that is larger than every revision and every generated id that plane shows or observe was told of.
+func (i *ids) next(plane proxy.Plane) string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.last == 0 {
+		i.last = highest(plane)
+	}
+	i.last++
+	return fmt.Sprintf("%020d", i.last)
+}
+
+func (i *ids) observe(revision uint64) {
+	i.mu.Lock()
+	i.last = max(i.last, revision)
+	i.mu.Unlock()
+}
+
+// highest looks through everything, once in the life of a process.
+func highest(plane proxy.Plane) uint64 {
+	var top uint64
+	for _, k := range resource.Kinds() {
+		for _, item := range plane.List(k.Segment) {
+			top = max(top, item.ModRevision)
+			if id := item.Key[len(k.Key("")):]; len(id) == 20 {
+				if n, err := strconv.ParseUint(id, 10, 63); err == nil {
+					top = max(top, n)
+				}
+			}
+		}
+	}
+	return top
+}

@@ -1,0 +1,69 @@
+package meter
+
+// Names of the contract (section 5). The registry puts its prefix in front of them ("apisix_" by default).
+const (
+	HTTPRequests   = "http_requests_total"
+	HTTPStatus     = "http_status"
+	HTTPLatency    = "http_latency"
+	Bandwidth      = "bandwidth"
+	Connections    = "nginx_http_current_connections"
+	NodeInfo       = "node_info"
+	EtcdReachable  = "etcd_reachable"
+	EtcdIndexes    = "etcd_modify_indexes"
+	UpstreamStatus = "upstream_status"
+	MetricOverflow = "metric_overflow_total"
+)
+
+// OwnPrefix starts the names of metrics that the contract does not know. The registry leaves them as they are.
+const OwnPrefix = "headgate_"
+
+// Names of our own metrics.
+const (
+	Requests            = OwnPrefix + "requests_total"
+	UpstreamConnections = OwnPrefix + "upstream_connections"
+	ConfigRevision      = OwnPrefix + "config_revision"
+	ConfigChanges       = OwnPrefix + "config_changes_total"
+	AdminKeyExpiryDays  = OwnPrefix + "admin_key_expiry_days"
+	AccessLogDropped    = OwnPrefix + "access_log_dropped_total"
+	UpstreamErrors      = OwnPrefix + "upstream_errors_total"
+	SnapshotPending     = OwnPrefix + "snapshot_pending"
+	Panics              = OwnPrefix + "panics_total"
+)
+
+// LatencyBuckets returns the upper bounds of the latency histograms in milliseconds (contract section 5). The caller owns the slice.
+func LatencyBuckets() []float64 {
+	return []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000, 60000}
+}
+
+// description is what the exposition says about a family before it has a series.
+type description struct {
+	name string
+	kind kind
+	help string
+}
+
+// known lists every family that a registry announces from its first exposition on, so that a dashboard can be written before the
+// first request.
+func known() []description {
+	return []description{
+		{HTTPRequests, counterKind, "Requests that each branch of a route has answered; a branch is named by the label upstream."},
+		{HTTPStatus, counterKind, "Responses by status code and by the party that made them."},
+		{HTTPLatency, histogramKind, "Time in milliseconds: the whole request, the share of the upstream, the share of the gateway."},
+		{Bandwidth, counterKind, "Bytes received from clients (ingress) and sent to them (egress)."},
+		{Connections, gaugeKind, "Client connections and requests by state."},
+		{NodeInfo, gaugeKind, "Always 1; the labels tell which host runs which version."},
+		{EtcdReachable, gaugeKind, "1 while the configuration store answers, else 0."},
+		{EtcdIndexes, gaugeKind, "Store revision of the last change of each kind of resource."},
+		{UpstreamStatus, gaugeKind, "1 for an endpoint that passes its health checks, else 0."},
+		{MetricOverflow, counterKind, "How often a metric had no room for another series and folded it into the one labelled other."},
+		{Requests, counterKind, "Client requests since start, whatever became of them."},
+		{UpstreamConnections, gaugeKind, "Connections to upstreams by state."},
+		{ConfigRevision, gaugeKind, "Store revision of the configuration in force."},
+		{ConfigChanges, counterKind, "Configuration changes by result."},
+		{AdminKeyExpiryDays, gaugeKind, "Days until an admin key expires; negative when it has expired."},
+		{AccessLogDropped, counterKind, "Access log lines that were lost because the log could not be written fast enough or at all."},
+		{UpstreamErrors, counterKind, "Failed attempts to reach an upstream, by fault code."},
+		{SnapshotPending, gaugeKind, "Replaced configurations that still serve requests."},
+		{Panics, counterKind, "Panics caught while serving a request."},
+	}
+}

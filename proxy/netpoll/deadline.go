@@ -1,0 +1,101 @@
+// Package netpoll is what the gateway needs of the kernel and of Go's network poller beyond net.Conn.
+package netpoll
+
+import (
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+// Conn is a connection on which moving a deadline further away costs nothing. Every request moves deadlines several times, nearly always
+// to later moments, and each move of the poller's timer costs more than parsing a header line. So a timer that is armed for an
+// earlier moment is left alone; when it fires too early, the operation that it interrupted arms it anew and goes on.
+//
+// One goroutine at a time may read and one may write, each setting its own deadline.
+type Conn struct {
+	net.Conn
+	read, write clock
+}
+
+// clock is the deadline of one direction: what was asked for, and what the poller was told. Zero means none.
+type clock struct {
+	want, armed time.Time
+}
+
+// NewConn wraps c.
+func NewConn(c net.Conn) *Conn { return &Conn{Conn: c} }
+
+// SetReadDeadline makes reads fail from t on; the zero value never.
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	if c.read.suffices(t) {
+		return nil
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// SetWriteDeadline makes writes fail from t on; the zero value never.
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	if c.write.suffices(t) {
+		return nil
+	}
+	return c.Conn.SetWriteDeadline(t)
+}
+
+// SetDeadline sets both.
+func (c *Conn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+func (c *Conn) Read(p []byte) (int, error) {
+	for {
+		n, err := c.Conn.Read(p)
+		if err == nil || n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.read.early() {
+			return n, err
+		}
+		if err = c.Conn.SetReadDeadline(c.read.want); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (c *Conn) Write(p []byte) (int, error) {
+	sent := 0
+	for {
+		n, err := c.Conn.Write(p[sent:])
+		sent += n
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !c.write.early() {
+			return sent, err
+		}
+		if err = c.Conn.SetWriteDeadline(c.write.want); err != nil {
+			return sent, err
+		}
+	}
+}
+
+// CloseWrite ends the sending direction, when the connection has one of its own.
+func (c *Conn) CloseWrite() error {
+	if h, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return c.Close()
+}
+
+// suffices notes the wish t and says whether the armed timer serves it: it fires at t or before.
+func (k *clock) suffices(t time.Time) bool {
+	k.want = t
+	if !k.armed.IsZero() && (t.IsZero() || !t.Before(k.armed)) {
+		return true
+	}
+	k.armed = t
+	return false
+}
+
+// early is asked when the timer has fired: true when that was before the moment asked for. The timer is then to be armed for it.
+func (k *clock) early() bool {
+	if !k.want.IsZero() && !time.Now().Before(k.want) {
+		return false // armed stays in the past, so the next wish meets an expired timer and arms it anew
+	}
+	k.armed = k.want
+	return true
+}

@@ -1,0 +1,268 @@
+package phase
+
+import (
+	"net/netip"
+	"time"
+
+	"headgate/balancer"
+	"headgate/proxy/expr"
+	"headgate/proxy/fault"
+	"headgate/proxy/route"
+)
+
+// Exchange is one request and its answer, from the first header byte to the last body byte. It comes from a pool: no plugin may keep
+// it, or any bytes it lends, after Done. It belongs to one goroutine at a time.
+type Exchange struct {
+	Request  Request
+	Response Response
+	Client   Client
+	Consumer Consumer
+
+	// Route is the matched route, nil when none matched. Match holds what the router learned: the pattern and its parameters.
+	Route *Route
+	Match route.Match
+
+	// Upstream is where the exchange will be sent; the engine sets the route's own before the access phase, a split replaces it.
+	Upstream Upstream
+	// Branch names the choice of a split, or the upstream when there was none to make.
+	Branch string
+	// Attempts tells what has been tried so far.
+	Attempts Attempts
+
+	// Start is the wall and monotonic time at which the head was complete.
+	Start time.Time
+	// Fault is why the exchange failed, nil while it has not.
+	Fault *fault.Fault
+	// ConnRequests is the number of this request on its connection, from 1.
+	ConnRequests uint64
+	// Scratch holds the buffers of vars expressions.
+	Scratch expr.Scratch
+
+	// Wire holds the bytes as they travel: the request head being sent, the response as it was read.
+	Wire struct{ Out, In []byte }
+
+	settings *Settings
+	global   *Chain
+	chain    *Chain
+	stopped  bool
+	done     bool
+	slots    []Slot
+	arena    []byte
+	captures []([]byte)
+}
+
+// Settings are the facts of the process that an exchange answers with.
+type Settings struct {
+	Version    string // of Headgate
+	APIVersion string // of the APISIX that is imitated
+	Hostname   string
+	// AlwaysUpstreamStatus adds X-APISIX-Upstream-Status to every proxied answer, not only to 5xx (contract section 1.11).
+	AlwaysUpstreamStatus bool
+}
+
+// Request is what goes to the upstream, and what came in where the two differ. Plugins change the Out fields and Header.
+type Request struct {
+	// Method, RawPath, Query (without "?") and Authority are as the client sent them.
+	Method, RawPath, Query, Authority []byte
+	// Path is the one canonical path that was matched: decoded once, dots resolved, slashes merged.
+	Path []byte
+	// Host is Authority in lower case, without port.
+	Host []byte
+	// HTTP10 says that the client speaks HTTP/1.0.
+	HTTP10 bool
+	// TLS says that the client came over TLS.
+	TLS bool
+	// Length is the size of the head and the body in bytes.
+	Length int64
+	// Body is the whole request body.
+	Body []byte
+	// Header has the end-to-end lines to forward: no Host, no framing, nothing hop-by-hop.
+	Header Header
+	// ContentType is the client's.
+	ContentType []byte
+
+	// OutMethod, OutTarget and OutHost, when not empty, replace the client's method, the request target (path and query, already
+	// escaped) and the Host that the upstream sees.
+	OutMethod, OutTarget, OutHost []byte
+}
+
+// Response is the answer on its way to the client.
+type Response struct {
+	Status int
+	// Header has the end-to-end lines, without Content-Length, Transfer-Encoding, Connection, Date and Server.
+	Header Header
+	// Body is the whole body, or, when Stream is set, unused.
+	Body []byte
+	// Stream delivers the body piece by piece; Size is its length in bytes, -1 when only the end tells.
+	Stream Stream
+	Size   int64
+	// HeadLength is the Content-Length that a HEAD answer or a 304 announced, -1 when it did not.
+	HeadLength int64
+	// Source says who made the answer: the upstream, a plugin ("apisix"), or the gateway because proxying failed ("nginx").
+	Source Source
+	// Sent is the number of body bytes handed to the client's connection so far.
+	Sent int64
+}
+
+// Source of an answer, by the names that the contract's metrics use (section 3.3).
+type Source uint8
+
+const (
+	FromPlugin Source = iota
+	FromGateway
+	FromUpstream
+)
+
+func (s Source) String() string {
+	switch s {
+	case FromUpstream:
+		return "upstream"
+	case FromGateway:
+		return "nginx"
+	default:
+		return "apisix"
+	}
+}
+
+// Stream is a response body that is still arriving. Next returns the next piece, valid until the following call; io.EOF after the
+// last one, or the *fault.Fault that cut it. Close gives the connection back or throws it away; it is called exactly once.
+type Stream interface {
+	Next() ([]byte, error)
+	Close()
+}
+
+// Client is who sent the request.
+type Client struct {
+	// Addr and Text are the client's address after real-ip rules; Port belongs to it (0 when it is not known).
+	Addr netip.Addr
+	Text []byte
+	Port uint16
+	// Peer and PeerText are the other end of the TCP connection, whatever headers say.
+	Peer     netip.Addr
+	PeerText []byte
+	// Trusted says that Peer is among the trusted addresses, whose forwarding headers are believed.
+	Trusted bool
+	// ServerAddr and ServerPort are our end of the connection.
+	ServerAddr []byte
+	ServerPort uint16
+}
+
+// Consumer is who the request was authenticated as; empty when nobody was.
+type Consumer struct {
+	Name, Group, CredentialID string
+}
+
+// maxStatuses bounds how many attempts leave their status in headers and logs.
+const maxStatuses = 8
+
+// Attempts is the history of the attempt loop.
+type Attempts struct {
+	// Addr ("host:port") and Node (host) are of the last endpoint tried; empty when none was.
+	Addr, Node string
+	// NodePort is its port.
+	NodePort uint16
+	// Count is the number of attempts; statuses has the first few of their outcomes.
+	Count    int
+	statuses [maxStatuses]uint16
+	// Tried marks the endpoints of the present upstream that were tried.
+	Tried balancer.Tried
+	// Begun, Connected, Head and End are offsets from Exchange.Start: of the first attempt, and of the last one's connection, response
+	// head and last body byte. Zero means that it did not come to that.
+	Begun, Connected, Head, End time.Duration
+}
+
+// Note records the outcome of one attempt: a status of the upstream, or the one its failure stands for.
+func (a *Attempts) Note(status int) {
+	if a.Count < maxStatuses {
+		a.statuses[a.Count] = uint16(status)
+	}
+	a.Count++
+}
+
+// Statuses returns the noted outcomes, first to last.
+func (a *Attempts) Statuses() []uint16 { return a.statuses[:min(a.Count, maxStatuses)] }
+
+// Route is what plugins, logs and metrics may know of the matched route. It is immutable.
+type Route struct {
+	ID, Name              string
+	ServiceID, ServiceKey string
+	ServiceName           string
+	// Key is the store key, "routes/1".
+	Key string
+}
+
+// Slot is a plugin's private memory in the exchange; zero at the start.
+type Slot struct {
+	Int int64
+	Ptr any
+}
+
+// Slot returns slot i, as reserved with Env.Slot.
+func (x *Exchange) Slot(i int) *Slot { return &x.slots[i] }
+
+// Settings returns the facts of the process.
+func (x *Exchange) Settings() *Settings { return x.settings }
+
+// Keep copies b into the exchange, so that it can be handed to Header.Add and the Out fields.
+func (x *Exchange) Keep(b []byte) []byte {
+	start := len(x.arena)
+	x.arena = append(x.arena, b...)
+	return x.arena[start:len(x.arena):len(x.arena)]
+}
+
+// Arena returns the exchange's append buffer: append to it and pass the result to Commit.
+func (x *Exchange) Arena() []byte { return x.arena }
+
+// Commit keeps what was appended to the buffer that Arena returned and returns just that part.
+func (x *Exchange) Commit(extended []byte) []byte {
+	start := len(x.arena)
+	x.arena = extended
+	return extended[start:len(extended):len(extended)]
+}
+
+// SetCaptures makes the groups of a regular expression available to templates as $1, $2, ... (group 0 is the whole match).
+func (x *Exchange) SetCaptures(groups [][]byte) { x.captures = append(x.captures[:0], groups...) }
+
+// Capture returns group i, nil when there is none.
+func (x *Exchange) Capture(i int) []byte {
+	if i < 0 || i >= len(x.captures) {
+		return nil
+	}
+	return x.captures[i]
+}
+
+// Elapsed is the time since Start.
+func (x *Exchange) Elapsed() time.Duration { return time.Since(x.Start) }
+
+// Begin makes x ready for a new exchange.
+func (x *Exchange) Begin(s *Settings) {
+	x.settings = s
+	x.Response.Size, x.Response.HeadLength = -1, -1
+}
+
+// Enter sets the chains that the exchange runs through: that of the global rules and that of the route, either may be nil. It may be
+// called again when the route becomes known; slots keep their content.
+func (x *Exchange) Enter(global, chain *Chain, slots int) {
+	x.global, x.chain = global, chain
+	for len(x.slots) < slots {
+		x.slots = append(x.slots, Slot{})
+	}
+}
+
+// Reset gives back everything the exchange borrowed and empties it, keeping its buffers.
+func (x *Exchange) Reset() {
+	header, respHeader := x.Request.Header, x.Response.Header
+	header.Reset()
+	respHeader.Reset()
+	out, in := x.Wire.Out, x.Wire.In
+	clear(x.slots)
+	clear(x.captures)
+	*x = Exchange{
+		Scratch:  x.Scratch,
+		slots:    x.slots[:0],
+		arena:    x.arena[:0],
+		captures: x.captures[:0],
+	}
+	x.Wire.Out, x.Wire.In = out[:0], in
+	x.Request.Header, x.Response.Header = header, respHeader
+}

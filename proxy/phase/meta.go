@@ -1,0 +1,95 @@
+package phase
+
+// Instance is a plugin in a chain together with what _meta says of it (contract section 2.7).
+type Instance struct {
+	Name   string
+	Plugin any
+	// When, if not nil, must hold for the exchange, or the plugin is passed over in that phase.
+	When Predicate
+	// ErrorBody, if not nil, replaces the body of the plugin's own answers with a status of 400 or more; ErrorType is its content type.
+	ErrorBody []byte
+	ErrorType string
+}
+
+// The guards put _meta between the chain and a plugin, one per phase, so that plugins without it pay nothing.
+
+type guardedRewriter struct {
+	*Instance
+	next Rewriter
+}
+
+func (g guardedRewriter) Rewrite(x *Exchange) Verdict {
+	if !g.applies(x) {
+		return Continue
+	}
+	return g.answered(x, g.next.Rewrite(x))
+}
+
+type guardedAccessor struct {
+	*Instance
+	next Accessor
+}
+
+func (g guardedAccessor) Access(x *Exchange) Verdict {
+	if !g.applies(x) {
+		return Continue
+	}
+	return g.answered(x, g.next.Access(x))
+}
+
+type guardedSender struct {
+	*Instance
+	next Sender
+}
+
+func (g guardedSender) Send(x *Exchange) Verdict {
+	if !g.applies(x) {
+		return Continue
+	}
+	return g.answered(x, g.next.Send(x))
+}
+
+type guardedResponder struct {
+	*Instance
+	next Responder
+}
+
+func (g guardedResponder) Response(x *Exchange) {
+	if g.applies(x) {
+		g.next.Response(x)
+	}
+}
+
+type guardedChunker struct {
+	*Instance
+	next Chunker
+}
+
+func (g guardedChunker) Chunk(x *Exchange, p []byte, last bool) ([]byte, error) {
+	if !g.applies(x) {
+		return p, nil
+	}
+	return g.next.Chunk(x, p, last)
+}
+
+type guardedFinisher struct {
+	*Instance
+	next Finisher
+}
+
+func (g guardedFinisher) Done(x *Exchange) {
+	if g.applies(x) {
+		g.next.Done(x)
+	}
+}
+
+func (i *Instance) guarded() bool { return i.When != nil || i.ErrorBody != nil }
+
+func (i *Instance) applies(x *Exchange) bool { return i.When == nil || i.When.True(x) }
+
+func (i *Instance) answered(x *Exchange, v Verdict) Verdict {
+	if v == Stop && i.ErrorBody != nil && x.Response.Status >= 400 {
+		x.Answer(x.Response.Status, i.ErrorType, i.ErrorBody)
+	}
+	return v
+}

@@ -1,0 +1,104 @@
+// Package phase is what a plugin author has to read: the exchange, the phases of one request, and how a plugin is declared.
+//
+// A plugin is a folder with one Kind. When a route is compiled, Kind.Build turns the plugin's configuration into an instance; the
+// phases that the instance implements are found once, then, so that the request path runs over plain slices.
+package phase
+
+import "headgate/proxy/fault"
+
+// Verdict is a plugin's decision about the exchange.
+type Verdict uint8
+
+const (
+	// Continue goes on with the next plugin.
+	Continue Verdict = iota
+	// Stop ends the request phases: the plugin has set the answer (see Exchange.Answer).
+	Stop
+)
+
+// Rewriter runs before the consumer is known; authentication sets it here.
+type Rewriter interface{ Rewrite(x *Exchange) Verdict }
+
+// Accessor runs with the consumer known: limits, breakers, the split.
+type Accessor interface{ Access(x *Exchange) Verdict }
+
+// Sender runs before every attempt, with the endpoint picked.
+type Sender interface{ Send(x *Exchange) Verdict }
+
+// Responder runs when status and header of the answer are known and no byte has left; last plugin first.
+type Responder interface{ Response(x *Exchange) }
+
+// Chunker sees every piece of the body that passes. What it returns is sent instead of p and must stay valid until its next call;
+// last says that no piece follows (p may be empty then). An error breaks the answer off, visibly for the client.
+type Chunker interface {
+	Chunk(x *Exchange, p []byte, last bool) ([]byte, error)
+}
+
+// Finisher runs exactly once per exchange, after the last byte or the last error.
+type Finisher interface{ Done(x *Exchange) }
+
+// Closer runs once per instance, after the last exchange of the last snapshot that had it.
+type Closer interface{ Close() }
+
+// Kind declares a plugin: one value per folder, named in plugins/plugins.go.
+type Kind struct {
+	// Name as in the configuration.
+	Name string
+	// Priority orders plugins inside a phase, highest first (contract section 4.1).
+	Priority int
+	// Schema is the JSON Schema of the configuration; the Admin API serves it and validates with it before Validate runs.
+	Schema []byte
+	// Validate checks what the schema cannot say. It is pure; its error text goes to the operator. May be nil.
+	Validate func(conf []byte) error
+	// Build makes the instance for one route. It does no IO and starts nothing (see Env.Go). conf is the stored JSON and is not
+	// kept. The instance must implement at least one phase.
+	Build func(conf []byte, env Env) (any, error)
+	// PreferRoute: in a global rule the plugin is passed over where the route has it too (contract section 2.7 item 4).
+	PreferRoute bool
+}
+
+// Upstream is somewhere an exchange can be sent: a compiled upstream document.
+type Upstream interface {
+	// Name is the operator's word for it: name, id, or the key of the document that holds it.
+	Name() string
+	// Forward sends the exchange and fills in its Response, or returns why it could not.
+	Forward(x *Exchange) *fault.Fault
+}
+
+// Env is what a plugin may use while it is built.
+type Env interface {
+	// Owner is the key of the document that holds the plugin's configuration ("routes/1", "services/7"): the identity that state
+	// belongs to. Two routes of one service that carry the service's plugin see the same Owner.
+	Owner() string
+	// Route describes the route being compiled; its bytes live as long as the instance.
+	Route() *Route
+	// Slot reserves a private slot of the exchange; see Exchange.Slot.
+	Slot() int
+	// Upstream compiles an inline upstream document. name is used when the document has none; part tells several upstreams of
+	// one plugin apart ("rules/0/branches/1") and is the identity by which connections and picking state survive an edit.
+	Upstream(doc []byte, part, name string) (Upstream, error)
+	// UpstreamByID returns the upstream document id; ok is false when there is none. Either way the route is compiled anew when
+	// that document changes.
+	UpstreamByID(id string) (u Upstream, ok bool)
+	// Shared returns the state kept under Owner, plugin and part. When there is none, or on every compile, make is called with the
+	// state of before (nil at first) and returns the state to keep; it becomes the state of before once this configuration is
+	// published.
+	Shared(part string, make func(before any) any) any
+	// BranchCounter returns the counter of requests that the route sent to branch.
+	BranchCounter(branch string) Counter
+	// Recorder returns the per-route series of the prometheus plugin.
+	Recorder(preferName bool) Recorder
+	// CompileExpr compiles a vars expression (contract section 2.4).
+	CompileExpr(raw any) (Predicate, error)
+	// Go notes a goroutine that starts after the configuration is published and must end when done is closed.
+	Go(run func(done <-chan struct{}))
+}
+
+// Counter counts; safe for concurrent use, allocates nothing.
+type Counter interface{ Inc() }
+
+// Recorder records a finished exchange in the per-route metrics.
+type Recorder interface{ Record(x *Exchange) }
+
+// Predicate is a compiled vars expression.
+type Predicate interface{ True(x *Exchange) bool }

@@ -1,0 +1,279 @@
+package phase
+
+import (
+	"os"
+	"strconv"
+	"time"
+
+	"headgate/proxy/expr"
+	"headgate/proxy/vars"
+)
+
+// Var implements vars.Source.
+func (x *Exchange) Var(id vars.ID, dst []byte) ([]byte, bool) {
+	q := &x.Request
+	switch id {
+	case vars.URI:
+		return q.Path, true
+	case vars.RequestURI:
+		dst = append(dst, q.Path...)
+		return appendQuery(dst, q.Query), true
+	case vars.RealRequestURI:
+		dst = append(dst, q.RawPath...)
+		return appendQuery(dst, q.Query), true
+	case vars.Args:
+		return q.Query, len(q.Query) > 0
+	case vars.IsArgs:
+		if len(q.Query) > 0 {
+			dst = append(dst, '?')
+		}
+		return dst, true
+	case vars.Host, vars.ServerName:
+		return q.Host, true
+	case vars.HTTPHost:
+		return q.Authority, len(q.Authority) > 0
+	case vars.Hostname:
+		return append(dst, x.settings.Hostname...), true
+	case vars.Scheme:
+		if q.TLS {
+			return append(dst, "https"...), true
+		}
+		return append(dst, "http"...), true
+	case vars.RequestMethod:
+		return q.Method, true
+	case vars.Request:
+		return x.appendRequestLine(dst), true
+	case vars.ServerProtocol:
+		return append(dst, q.protocol()...), true
+	case vars.RequestLength, vars.BytesReceived:
+		return strconv.AppendInt(dst, q.Length, 10), true
+	case vars.ContentType:
+		return q.ContentType, len(q.ContentType) > 0
+	case vars.ContentLength:
+		return strconv.AppendInt(dst, int64(len(q.Body)), 10), len(q.Body) > 0
+	}
+	if v, ok := x.varOfClient(id, dst); ok {
+		return v, true
+	}
+	if v, ok := x.varOfRoute(id, dst); ok {
+		return v, true
+	}
+	return x.varOfAnswer(id, dst)
+}
+
+func (x *Exchange) varOfClient(id vars.ID, dst []byte) ([]byte, bool) {
+	switch id {
+	case vars.RemoteAddr:
+		return x.Client.Text, true
+	case vars.RemotePort:
+		return strconv.AppendUint(dst, uint64(x.Client.Port), 10), true
+	case vars.ServerAddr:
+		return x.Client.ServerAddr, true
+	case vars.ServerPort:
+		return strconv.AppendUint(dst, uint64(x.Client.ServerPort), 10), true
+	case vars.ConnectionRequests:
+		return strconv.AppendUint(dst, x.ConnRequests, 10), true
+	case vars.TimeLocal:
+		return x.Start.AppendFormat(dst, "02/Jan/2006:15:04:05 -0700"), true
+	case vars.TimeISO8601:
+		return x.Start.AppendFormat(dst, "2006-01-02T15:04:05-07:00"), true
+	case vars.Msec:
+		return appendSeconds(dst, time.Duration(x.Start.UnixNano())), true
+	case vars.PID:
+		return strconv.AppendInt(dst, int64(os.Getpid()), 10), true
+	case vars.NginxVersion:
+		return append(dst, x.settings.APIVersion...), true
+	case vars.GatewayVersion:
+		return append(dst, x.settings.Version...), true
+	}
+	return dst, false
+}
+
+func (x *Exchange) varOfRoute(id vars.ID, dst []byte) ([]byte, bool) {
+	var s string
+	switch id {
+	case vars.ConsumerName:
+		s = x.Consumer.Name
+	case vars.ConsumerGroupID:
+		s = x.Consumer.Group
+	case vars.Branch:
+		s = x.Branch
+	case vars.UpstreamName:
+		if x.Upstream != nil {
+			s = x.Upstream.Name()
+		}
+	case vars.RouteID, vars.RouteName, vars.ServiceID, vars.ServiceName:
+		if x.Route == nil {
+			return dst, false
+		}
+		switch id {
+		case vars.RouteID:
+			s = x.Route.ID
+		case vars.RouteName:
+			s = x.Route.Name
+		case vars.ServiceID:
+			s = x.Route.ServiceID
+		default:
+			s = x.Route.ServiceName
+		}
+	}
+	return append(dst, s...), s != ""
+}
+
+func (x *Exchange) varOfAnswer(id vars.ID, dst []byte) ([]byte, bool) {
+	a := &x.Attempts
+	switch id {
+	case vars.Status:
+		return strconv.AppendInt(dst, int64(x.Response.Status), 10), x.Response.Status != 0
+	case vars.BytesSent, vars.BodyBytesSent:
+		return strconv.AppendInt(dst, x.Response.Sent, 10), true
+	case vars.RequestTime:
+		return appendSeconds(dst, x.Elapsed()), true
+	case vars.UpstreamAddr:
+		return append(dst, a.Addr...), a.Addr != ""
+	case vars.BalancerIP:
+		return append(dst, a.Node...), a.Node != ""
+	case vars.BalancerPort:
+		return strconv.AppendUint(dst, uint64(a.NodePort), 10), a.Node != ""
+	case vars.UpstreamStatus:
+		return a.AppendStatuses(dst), a.Count > 0
+	case vars.UpstreamConnectTime:
+		return appendSeconds(dst, a.Connected-a.Begun), a.Connected > 0
+	case vars.UpstreamHeaderTime:
+		return appendSeconds(dst, a.Head-a.Begun), a.Head > 0
+	case vars.UpstreamResponseTime:
+		return appendSeconds(dst, a.Took()), a.Count > 0
+	case vars.UpstreamURI:
+		return x.Request.OutTarget, len(x.Request.OutTarget) > 0
+	case vars.UpstreamHost:
+		return x.Request.OutHost, len(x.Request.OutHost) > 0
+	}
+	return dst, false
+}
+
+// Took is the time spent on upstreams: from the first attempt to the last byte, or to where the last attempt got.
+func (a *Attempts) Took() time.Duration { return max(a.Connected, a.Head, a.End, a.Begun) - a.Begun }
+
+// AppendStatuses appends the outcome of each attempt, "502, 200".
+func (a *Attempts) AppendStatuses(dst []byte) []byte {
+	for i, s := range a.Statuses() {
+		if i > 0 {
+			dst = append(dst, ", "...)
+		}
+		dst = strconv.AppendUint(dst, uint64(s), 10)
+	}
+	return dst
+}
+
+// Header implements vars.Source.
+func (x *Exchange) Header(name string, dst []byte) ([]byte, bool) {
+	switch name {
+	case "host":
+		return x.Request.Authority, len(x.Request.Authority) > 0
+	}
+	return joined(&x.Request.Header, name, dst)
+}
+
+// ResponseHeader implements vars.Source.
+func (x *Exchange) ResponseHeader(name string, dst []byte) ([]byte, bool) {
+	return joined(&x.Response.Header, name, dst)
+}
+
+func joined(h *Header, name string, dst []byte) (value []byte, found bool) {
+	lines := 0
+	for _, f := range h.fields {
+		if !vars.HeaderNameEqual(f.Name, name) {
+			continue
+		}
+		switch lines++; lines {
+		case 1:
+			value = f.Value
+		case 2:
+			value = append(append(append(dst, value...), ", "...), f.Value...)
+		default:
+			value = append(append(value, ", "...), f.Value...)
+		}
+	}
+	return value, lines > 0
+}
+
+// Arg implements vars.Source.
+func (x *Exchange) Arg(name string, dst []byte) ([]byte, bool) {
+	return vars.QueryArg(x.Request.Query, name, dst)
+}
+
+// Cookie implements vars.Source.
+func (x *Exchange) Cookie(name string, _ []byte) ([]byte, bool) {
+	for _, f := range x.Request.Header.fields {
+		if EqualName(f.Name, "cookie") {
+			if v, ok := vars.CookieValue(f.Value, name); ok {
+				return v, true
+			}
+		}
+	}
+	return nil, false
+}
+
+// Param implements vars.Source.
+func (x *Exchange) Param(name string, _ []byte) ([]byte, bool) { return x.Match.Param(name) }
+
+// PostArg implements vars.Source: a field of a form body (contract section 2.5).
+func (x *Exchange) PostArg(name string, dst []byte) ([]byte, bool) {
+	const form = "application/x-www-form-urlencoded"
+	if t := x.Request.ContentType; len(t) < len(form) || !EqualName(t[:len(form)], form) {
+		return nil, false
+	}
+	return vars.QueryArg(x.Request.Body, name, dst)
+}
+
+func (q *Request) protocol() string {
+	if q.HTTP10 {
+		return "HTTP/1.0"
+	}
+	return "HTTP/1.1"
+}
+
+func (x *Exchange) appendRequestLine(dst []byte) []byte {
+	q := &x.Request
+	dst = append(append(dst, q.Method...), ' ')
+	dst = appendQuery(append(dst, q.RawPath...), q.Query)
+	return append(append(dst, ' '), q.protocol()...)
+}
+
+func appendQuery(dst, query []byte) []byte {
+	if len(query) == 0 {
+		return dst
+	}
+	return append(append(dst, '?'), query...)
+}
+
+// appendSeconds appends d in seconds with three places, as nginx prints times.
+func appendSeconds(dst []byte, d time.Duration) []byte {
+	ms := int64(max(d, 0) / time.Millisecond)
+	dst = strconv.AppendInt(dst, ms/1000, 10)
+	return append(dst, '.', byte('0'+ms/100%10), byte('0'+ms/10%10), byte('0'+ms%10))
+}
+
+// CompilePredicate compiles a vars expression over the variables of an exchange.
+func CompilePredicate(raw any) (Predicate, error) {
+	e, err := expr.Compile(raw, func(name string) expr.Getter[*Exchange] {
+		v, ok := vars.Parse(name)
+		if !ok {
+			return nil
+		}
+		return func(dst []byte, x *Exchange) ([]byte, bool) { return v.Value(dst, x) }
+	})
+	if err != nil {
+		return nil, err
+	}
+	return predicate{e}, nil
+}
+
+type predicate struct{ e *expr.Expr[*Exchange] }
+
+func (p predicate) True(x *Exchange) bool { return p.e.Eval(x, &x.Scratch) }
+
+var (
+	_ vars.Source   = (*Exchange)(nil)
+	_ vars.Captures = (*Exchange)(nil)
+)

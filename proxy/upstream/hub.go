@@ -1,0 +1,114 @@
+// Package upstream carries an exchange to an endpoint and brings the answer back: dialling, TLS, connection pools, timeouts, the one
+// retry loop, the framing of bodies, and the Hub that keeps connections across snapshots.
+package upstream
+
+import (
+	"errors"
+	"sync"
+	"syscall"
+	"time"
+
+	"headgate/proxy/fault"
+)
+
+// Hub owns every connection pool. Pools are shared by identity and counted, so that an edit of a route leaves the connections of its
+// upstream alone. It outlives all snapshots.
+type Hub struct {
+	resolver *Resolver
+	failed   func(endpoint string, f *fault.Fault, err error)
+
+	mu    sync.Mutex
+	pools map[string]*Pool
+
+	stop chan struct{}
+	done chan struct{}
+}
+
+// sweepEvery is how often idle connections are looked through.
+const sweepEvery = time.Second
+
+// NewHub starts a hub; Close stops it. failed is told of every connection that could not be made, may be nil, and must not block.
+func NewHub(r *Resolver, failed func(endpoint string, f *fault.Fault, err error)) *Hub {
+	h := &Hub{resolver: r, failed: failed, pools: map[string]*Pool{}, stop: make(chan struct{}), done: make(chan struct{})}
+	go h.sweep()
+	return h
+}
+
+// Close closes all idle connections and stops the hub's goroutine.
+func (h *Hub) Close() {
+	close(h.stop)
+	<-h.done
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range h.pools {
+		p.close()
+	}
+}
+
+// acquire returns the pool with the given identity, made by build when there is none, and counts the caller as a user.
+func (h *Hub) acquire(key string, build func() *Pool) *Pool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.pools[key]
+	if p == nil {
+		p = build()
+		h.pools[key] = p
+	}
+	p.refs++
+	return p
+}
+
+// release undoes one acquire; the last one closes the pool.
+func (h *Hub) release(p *Pool) {
+	h.mu.Lock()
+	p.refs--
+	last := p.refs == 0
+	if last {
+		delete(h.pools, p.key)
+	}
+	h.mu.Unlock()
+	if last {
+		p.close()
+	}
+}
+
+// Connections returns how many upstream connections are open and how many of them are idle.
+func (h *Hub) Connections() (open, idle int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range h.pools {
+		open += int(p.open.Load())
+		for i := range p.slots {
+			if p.slots[i].conn.Load() != nil {
+				idle++
+			}
+		}
+	}
+	return open, idle
+}
+
+func (h *Hub) sweep() {
+	defer close(h.done)
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-h.stop:
+			return
+		case now := <-t.C:
+			h.mu.Lock()
+			pools := make([]*Pool, 0, len(h.pools))
+			for _, p := range h.pools {
+				pools = append(pools, p)
+			}
+			h.mu.Unlock()
+			for _, p := range pools {
+				p.sweep(now)
+			}
+		}
+	}
+}
+
+func isSocketShortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EADDRNOTAVAIL)
+}

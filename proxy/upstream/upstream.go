@@ -1,0 +1,178 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"headgate/balancer"
+	"headgate/conf/resource"
+	"headgate/proxy/phase"
+)
+
+// Defaults fill in what an upstream document leaves open.
+type Defaults struct {
+	Connect, Send, Read time.Duration
+	Pool                PoolOptions
+	TLS                 TLSOptions
+	// MaxHead bounds a response head in bytes.
+	MaxHead int
+}
+
+// Upstream is a compiled upstream document: endpoints with their pools, the picking rule, the clocks. It is immutable but for the
+// counters inside its parts, and serves until Close.
+type Upstream struct {
+	name  string
+	hub   *Hub
+	nodes []*node
+	pick  balancer.Picker
+	// observer is pick when it learns from response times, else nil.
+	observer balancer.Observer
+	// hash makes the key of consistent hashing, nil for the other rules.
+	hash *hashKey
+
+	passHost     string
+	rewriteHost  []byte
+	connect      time.Duration
+	send         time.Duration
+	read         time.Duration
+	retries      int
+	retryTimeout time.Duration
+	maxHead      int
+}
+
+type node struct {
+	*balancer.Endpoint
+	pool *Pool
+	addr string // "host:port" for logs
+	host []byte // the Host of pass_host node
+}
+
+// Compile builds doc. prev is the upstream that it replaces, nil if none: picking goes on where prev is. It does no IO; the pools come
+// from hub by identity. A document that cannot work is refused with the reason.
+func Compile(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *Upstream) (*Upstream, error) {
+	u := &Upstream{
+		name: name, hub: hub, passHost: doc.PassHost, rewriteHost: []byte(doc.UpstreamHost),
+		connect: def.Connect, send: def.Send, read: def.Read, maxHead: def.MaxHead,
+		retryTimeout: time.Duration(doc.RetryTimeout * float64(time.Second)),
+	}
+	if t := doc.Timeout; t != nil {
+		u.connect, u.send, u.read = t.Connect, t.Send, t.Read
+	}
+	https := doc.Scheme == "https"
+	if !https && doc.Scheme != "http" {
+		return nil, fmt.Errorf("scheme %s is not supported, expected http or https", doc.Scheme)
+	}
+	pool := def.Pool
+	if k := doc.KeepalivePool; k != nil {
+		pool = PoolOptions{Size: k.Size, IdleTimeout: k.IdleTimeout, MaxRequests: k.Requests}
+	}
+	security := def.TLS
+	if t := doc.TLS; t != nil {
+		if t.Verify != nil {
+			security.Verify = *t.Verify
+		}
+		if t.ClientCert != "" {
+			cert, err := tls.X509KeyPair([]byte(t.ClientCert), []byte(t.ClientKey))
+			if err != nil {
+				return nil, fmt.Errorf("tls.client_cert: %v", err)
+			}
+			security.Certificates = []tls.Certificate{cert}
+		}
+	}
+	endpoints := make([]*balancer.Endpoint, 0, len(doc.Nodes))
+	for _, n := range doc.Nodes {
+		nd := u.newNode(n, https, doc, pool, security)
+		endpoints = append(endpoints, nd.Endpoint)
+		u.nodes = append(u.nodes, nd)
+	}
+	u.retries = max(len(u.nodes)-1, 0)
+	if doc.Retries != nil {
+		u.retries = *doc.Retries
+	}
+	var before balancer.Picker
+	if prev != nil {
+		before = prev.pick
+	}
+	var err error
+	if u.pick, err = balancer.New(doc.Type, endpoints, before); err != nil {
+		u.Close()
+		return nil, err
+	}
+	u.observer, _ = u.pick.(balancer.Observer)
+	if doc.Type == balancer.ConsistHash {
+		if u.hash, err = newHashKey(doc.HashOn, doc.Key); err != nil {
+			u.Close()
+			return nil, err
+		}
+	}
+	return u, nil
+}
+
+func (u *Upstream) newNode(n resource.Node, https bool, doc *resource.Upstream, pool PoolOptions, security TLSOptions) *node {
+	port, standard := n.Port, 80
+	if https {
+		standard = 443
+	}
+	if port == 0 {
+		port = standard
+	}
+	host := n.Host
+	nd := &node{
+		Endpoint: balancer.NewEndpoint(host, uint16(port), uint64(n.Weight), n.Priority),
+		addr:     net.JoinHostPort(host, portText(port)),
+	}
+	nd.host = []byte(strings.TrimSuffix(nd.addr, ":"+portText(standard)))
+	d := &dialer{host: host, port: portText(port), resolver: u.hub.resolver, failed: u.hub.failed}
+	key := fmt.Sprintf("%s|%d|%d|%d", nd.addr, pool.Size, pool.IdleTimeout, pool.MaxRequests)
+	if https {
+		security.ServerName = host
+		if doc.PassHost == "rewrite" {
+			security.ServerName, _, _ = strings.Cut(doc.UpstreamHost, ":")
+		}
+		cert := ""
+		if doc.TLS != nil {
+			cert = doc.TLS.ClientCert
+		}
+		key = fmt.Sprintf("%s|tls|%s|%t|%s", key, security.ServerName, security.Verify, cert)
+		d.tls = security.config()
+	}
+	nd.pool = u.hub.acquire(key, func() *Pool { return newPool(key, d, pool) })
+	return nd
+}
+
+// WithTimeout returns a copy of u that shares its endpoints and uses the clocks of t, as a route may set its own. The copy is
+// closed with u.
+func (u *Upstream) WithTimeout(t *resource.Timeout) *Upstream {
+	if t == nil {
+		return u
+	}
+	c := *u
+	c.connect, c.send, c.read = t.Connect, t.Send, t.Read
+	return &c
+}
+
+// Close gives the pools back. Exchanges that are still running keep their connections until they end.
+func (u *Upstream) Close() {
+	for _, n := range u.nodes {
+		u.hub.release(n.pool)
+	}
+}
+
+// Name implements phase.Upstream.
+func (u *Upstream) Name() string { return u.name }
+
+// host returns the Host that the upstream is to see (contract section 3.1, pass_host).
+func (u *Upstream) host(x *phase.Exchange, n *node) []byte {
+	switch {
+	case len(x.Request.OutHost) > 0:
+		return x.Request.OutHost
+	case u.passHost == "node":
+		return n.host
+	case u.passHost == "rewrite":
+		return u.rewriteHost
+	}
+	return x.Request.Authority
+}
