@@ -37,10 +37,11 @@ func (e *edge) read(ctx *fasthttp.RequestCtx, x *exchange) *fault.Fault {
 	default:
 		return fault.BadVersion
 	}
-	if !wire.ValidName(q.Method) {
+	if !upperToken(q.Method) {
 		return fault.BadRequest
 	}
-	if string(q.Method) == fasthttp.MethodConnect {
+	switch string(q.Method) {
+	case fasthttp.MethodConnect, fasthttp.MethodTrace: // a tunnel, and an echo of what the client's cookies are
 		return fault.MethodNotAllowed
 	}
 	e.client(x)
@@ -50,6 +51,16 @@ func (e *edge) read(ctx *fasthttp.RequestCtx, x *exchange) *fault.Fault {
 		return f
 	}
 	return e.target(h.RequestURI(), x)
+}
+
+// upperToken: every registered method is made of capitals and hyphens; anything else is a client that guesses.
+func upperToken(method []byte) bool {
+	for _, c := range method {
+		if (c < 'A' || c > 'Z') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return len(method) > 0
 }
 
 // lines walks over the header block once: checks every line and keeps those that go on to the upstream.
@@ -139,17 +150,14 @@ func (e *edge) target(target []byte, x *exchange) *fault.Fault {
 			return fault.BadPath
 		}
 	}
-	host, hostport, err := route.AppendHost(x.Arena(), q.Authority)
-	if err != nil {
-		if len(q.Authority) > 0 || !q.HTTP10 {
+	if len(q.Authority) > 0 || !q.HTTP10 {
+		host, hostport, err := route.AppendHost(x.hostBuf[:0], q.Authority)
+		if err != nil {
 			return fault.BadHost
 		}
-	} else {
-		q.Host = host
-		x.hostport = hostport
-		x.Commit(x.Arena()[:len(x.Arena())+len(hostport)])
+		q.Host, x.hostport = host, hostport
 	}
-	if i := bytes.IndexByte(target, '#'); i >= 0 {
+	if !e.rawTarget && bytes.IndexByte(target, '#') >= 0 { // no part of a request target (RFC 9112 section 3.2)
 		return fault.BadPath
 	}
 	q.RawPath = target
@@ -266,7 +274,7 @@ func (e *edge) vouch(x *exchange) {
 		proto = schemeHTTPS
 	}
 	h.Add(nameForwardedProto, or(f.proto, proto))
-	h.Add(nameForwardedHost, or(f.host, x.Request.Host))
+	h.Add(nameForwardedHost, or(f.host, x.Request.Authority))
 	if len(f.port) == 0 {
 		if i := len(x.Request.Host); i < len(x.hostport) && x.hostport[i] == ':' && i+1 < len(x.hostport) {
 			f.port = x.hostport[i+1:]

@@ -48,6 +48,7 @@ type exchange struct {
 	route     *snapshot.Route
 	query     route.Query
 	hostport  []byte
+	hostBuf   [2 * route.MaxHost]byte // what Host and hostport are made in
 	forwarded forwarded
 	body      bodyReader
 	line      []byte

@@ -19,6 +19,7 @@ type edgeConn struct {
 	peer                netip.Addr
 	peerText, localText []byte
 	peerPort, localPort uint16
+	busy                bool // a request is under way; written by the connection's own goroutine
 }
 
 func newEdgeConn(c net.Conn) *edgeConn {

@@ -101,6 +101,14 @@ func (s *Server) Serve(l net.Listener) error {
 	return nil
 }
 
+// Ready returns why no new traffic should come: the service is ending. Nil while it should.
+func (s *Server) Ready() error {
+	if s.g.draining.Load() {
+		return errors.New("draining")
+	}
+	return nil
+}
+
 // Handler is the request path, for servers that tests run themselves.
 func (s *Server) Handler() fasthttp.RequestHandler { return s.g.Handle }
 
@@ -128,14 +136,24 @@ func (s *Server) Drain(ctx context.Context, grace time.Duration) int {
 	return cut
 }
 
-func (s *Server) connState(_ net.Conn, state fasthttp.ConnState) {
+// connState keeps the counts of connections. fasthttp calls it on the goroutine that serves the connection.
+func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
+	c, ok := nc.(*edgeConn)
+	if !ok {
+		return
+	}
+	busy := state == fasthttp.StateActive
+	if busy != c.busy {
+		c.busy = busy
+		if busy {
+			s.busy.Add(1)
+		} else {
+			s.busy.Add(-1)
+		}
+	}
 	switch state {
 	case fasthttp.StateNew:
 		s.open.Add(1)
-	case fasthttp.StateActive:
-		s.busy.Add(1)
-	case fasthttp.StateIdle:
-		s.busy.Add(-1)
 	case fasthttp.StateClosed, fasthttp.StateHijacked:
 		s.open.Add(-1)
 	}

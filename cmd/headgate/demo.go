@@ -102,7 +102,7 @@ func (d *demo) config(o demoOptions, caFile string) (*conf.Config, error) {
 	c.Gateway.Listen = []string{o.listen}
 	c.Gateway.DrainTimeout = conf.Duration(2 * time.Second)
 	c.Admin.Listen, c.Metrics.Listen = o.admin, o.metrics
-	c.Admin.Keys = []conf.AdminKey{{Name: "demo", Key: conf.NewSecret(d.key), Role: conf.RoleAdmin}}
+	c.Admin.Keys = []conf.AdminKey{{Name: "demo", Key: conf.Secret(d.key), Role: conf.RoleAdmin}}
 	c.Control.Enabled = false
 	c.Store.Provider = conf.StoreMem
 	c.AccessLog.Path = filepath.Join(d.dir, "access.log")

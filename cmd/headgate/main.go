@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"runtime"
 	"syscall"
+	"time"
 
 	"headgate/conf"
 )
@@ -105,7 +106,7 @@ func check(file string, stdout io.Writer) error {
 	if err := checkResources(c); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	for _, w := range c.Warnings() {
+	for _, w := range c.Warnings(time.Now()) {
 		fmt.Fprintf(stdout, "warning: %s\n", w)
 	}
 	fmt.Fprintf(stdout, "%s: ok\n", file)

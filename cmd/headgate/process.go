@@ -78,7 +78,7 @@ func start(c *conf.Config, logf func(format string, args ...any)) (_ *process, e
 	if generated != "" {
 		logf("no admin key is configured: using the one in %s (send it as X-API-KEY)", generated)
 	}
-	for _, w := range c.Warnings() {
+	for _, w := range c.Warnings(time.Now()) {
 		logf("WARNING: %s", w)
 	}
 	if err = p.openParts(c); err != nil {
@@ -125,9 +125,9 @@ func (p *process) openParts(c *conf.Config) (err error) {
 
 func openStore(c *conf.Config) (store.Store, error) {
 	if c.Store.Provider == conf.StoreMem {
-		return mem.New(), nil
+		return mem.Open(), nil
 	}
-	return embedded.Open(c.Store.Path)
+	return embedded.Open(c.Store.Path, embedded.Options{})
 }
 
 // newCompiler makes the compiler of c and the hub that its upstreams use. live shows an empty snapshot afterwards.
@@ -251,13 +251,13 @@ func (p *process) listen(c *conf.Config) error {
 		}
 	}
 	if c.Metrics.Enabled {
-		s := metricsd.New(metricsd.Options{Path: c.Metrics.Path, Write: p.meter.Write, Logf: p.logf}).Server()
+		s := metricsd.NewServer(metricsd.Options{Path: c.Metrics.Path, Write: p.meter.Write, Logf: p.logf})
 		if err := add("metrics", c.Metrics.Listen, s); err != nil {
 			return err
 		}
 	}
 	if c.Control.Enabled {
-		s := control.New(control.Options{Plane: p.applier, Logf: p.logf}).Server()
+		s := control.NewServer(control.Options{Plane: p.applier, Ready: p.server.Ready, Logf: p.logf})
 		return add("control", c.Control.Listen, s)
 	}
 	return nil
@@ -272,14 +272,11 @@ func (p *process) adminServer(c *conf.Config) (*fasthttp.Server, error) {
 	return v3.New(v3.Options{
 		Plane: p.applier, Keys: func() []v3.Key { return *p.keys.Load() }, KeyRequired: c.Admin.KeyRequired, Allow: allow,
 		CORS: c.Admin.CORS, APIVersion: c.Compat.APIVersion, Logf: admin.Logf(p.logf),
-	}).Server(), nil
+	}).NewServer(), nil
 }
 
 func (p *process) setKeys(c *conf.Config) {
-	keys := make([]v3.Key, 0, len(c.Admin.Keys))
-	for _, k := range c.Admin.Keys {
-		keys = append(keys, v3.NewKey(k.Name, k.Key.Reveal(), k.Role, k.Expires))
-	}
+	keys := v3.KeysOf(c.Admin.Keys)
 	p.keys.Store(&keys)
 }
 

@@ -59,7 +59,7 @@ func (p *process) reload(next *conf.Config) error {
 	}
 	p.setKeys(next)
 	p.conf.Store(next)
-	for _, w := range next.Warnings() {
+	for _, w := range next.Warnings(time.Now()) {
 		p.logf("WARNING: %s", w)
 	}
 	return nil
@@ -121,7 +121,7 @@ func checkResources(c *conf.Config) error {
 	}
 	defer hub.Close()
 	defer compiler.Close()
-	nowhere := mem.New()
+	nowhere := mem.Open()
 	defer nowhere.Close()
 	a, err := proxy.StartApplier(context.Background(), proxy.ApplierOptions{
 		Compiler: compiler, Store: nowhere, Offload: pool, Meter: m, Inline: inline, Logf: func(string, ...any) {},

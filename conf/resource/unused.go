@@ -69,7 +69,8 @@ func findUser(docs Docs, segment, field, id string, uses func(doc map[string]any
 	return user, found
 }
 
-// splitUses says whether a traffic-split among the plugins of doc sends requests to the upstream.
+// splitUses says whether a traffic-split among the plugins of doc sends requests to the upstream, be it from the branches of a rule or
+// from a rule that is a branch itself.
 func splitUses(doc map[string]any, upstreamID string) bool {
 	plugins, _ := doc["plugins"].(map[string]any)
 	split, _ := plugins["traffic-split"].(map[string]any)
@@ -77,7 +78,7 @@ func splitUses(doc map[string]any, upstreamID string) bool {
 	for _, rule := range rules {
 		obj, _ := rule.(map[string]any)
 		branches, _ := obj["weighted_upstreams"].([]any)
-		for _, branch := range branches {
+		for _, branch := range append([]any{rule}, branches...) {
 			obj, _ := branch.(map[string]any)
 			if ref, ok := obj["upstream_id"]; ok && idText(ref) == upstreamID {
 				return true

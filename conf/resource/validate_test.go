@@ -360,6 +360,8 @@ func TestCheckUnused(t *testing.T) {
 		{"upstreams", fakeDocs{"global_rules": {"1 " + split}}, "can not delete this upstream, plugin in global_rules [1] is still using it now"},
 		{"upstreams", fakeDocs{"routes": {`r {"up\u0073tream_id":"1"}`}}, "can not delete this upstream, route [r] is still using it now"},
 		{"upstreams", fakeDocs{"routes": {`r {"upstream_id":"11"}`, `s {"upstream_id`, `t {"name":"upstream_id"}`}}, ""},
+		{"upstreams", fakeDocs{"routes": {`r {"plugins":{"traffic-split":{"rules":[{"weight":1,"upstream_id":"1"}]}}}`}},
+			"can not delete this upstream, plugin in route [r] is still using it now"},
 		{"services", fakeDocs{"routes": {`r {"service_id":"1"}`}}, "can not delete this service directly, route [r] is still using it now"},
 		{"services", fakeDocs{"routes": {`r {"upstream_id":"1"}`}}, ""},
 		{"routes", fakeDocs{"routes": {`r {"service_id":"1"}`}}, ""},

@@ -75,8 +75,10 @@ func Compile(name string, raw []byte, refs ...Ref) (*Schema, error) {
 // Validate returns nil when doc satisfies the schema, else an error with the text of contract section 1.6 and no prefix.
 // doc is what DecodeJSON returns (map[string]any, []any, json.Number, string, bool, nil); Go's own int, int64 and float64 are
 // taken as numbers too. A nil doc means that there is no document; nil inside a document is JSON null.
-func (s *Schema) Validate(doc any) error {
-	r := run{steps: maxSteps, absent: doc == nil}
+func (s *Schema) Validate(doc any) error { return s.validate(doc, maxSteps) }
+
+func (s *Schema) validate(doc any, steps int) error {
+	r := run{steps: steps, absent: doc == nil}
 	msg := r.check(s.root, doc)
 	if r.steps < 0 {
 		return errors.New("the document is too complex for its schema")

@@ -216,16 +216,11 @@ func (l *list[T]) next(after, best *candidate[T]) *candidate[T] {
 	}
 	i := 0
 	if after != nil {
-		lo, hi := 0, len(l.candidates)
-		for lo < hi {
-			mid := int(uint(lo+hi) >> 1)
-			if l.candidates[mid].compare(after) <= 0 {
-				lo = mid + 1
-			} else {
-				hi = mid
-			}
+		var found bool
+		i, found = slices.BinarySearchFunc(l.candidates, after, func(c candidate[T], after *candidate[T]) int { return c.compare(after) })
+		if found {
+			i++
 		}
-		i = lo
 	}
 	if i < len(l.candidates) && (best == nil || l.candidates[i].compare(best) < 0) {
 		return &l.candidates[i]

@@ -42,9 +42,9 @@ func (e HostError) Is(target error) bool {
 // rules are compared with, both lower-cased: hostport as it was sent, host without the port and one trailing dot. Both are parts of
 // what was appended to dst and share its storage.
 //
-// It takes `uri-host [":" 1*DIGIT]` of RFC 9110 section 7.2 with a registered name, an IPv4 address or a bracketed IPv6 address with
-// an optional zone (RFC 6874). Stricter than the RFC, it refuses what has no place in a host name or hints at merged header lines:
-// percent escapes, commas, empty labels, an empty port, more than MaxHost bytes. Errors are of type HostError. raw and dst must not
+// It takes `uri-host [":" port]` of RFC 9110 section 7.2 with a registered name, an IPv4 address or a bracketed IPv6 address with
+// an optional zone (RFC 6874); the port may be empty. Stricter than the RFC, it refuses what has no place in a host name or hints at merged header lines:
+// percent escapes, commas, empty labels, more than MaxHost bytes. Errors are of type HostError. raw and dst must not
 // overlap.
 func AppendHost(dst, raw []byte) (host, hostport []byte, err error) {
 	if len(raw) == 0 {
@@ -117,9 +117,9 @@ func nameByte(c byte) bool {
 	return alnum(c)
 }
 
-// port checks ":" 1*DIGIT with a value up to 65535.
+// port checks ":" *DIGIT with a value up to 65535.
 func port(b []byte) bool {
-	if b[0] != ':' || len(b) < 2 || len(b) > 6 {
+	if b[0] != ':' || len(b) > 6 {
 		return false
 	}
 	value := 0

@@ -61,7 +61,6 @@ type builder struct {
 	doc     *resource.Route
 	serves  *resource.Service // nil without one
 	prev    *Route            // what r replaces, nil for a new route
-	timeout *resource.Timeout
 	counted bool
 }
 
@@ -87,24 +86,25 @@ func (b *builder) service() error {
 	return nil
 }
 
-// upstream finds where the route sends by default: its own upstream, its upstream_id, then those of its service (contract section 2.7).
+// upstream finds where the route sends by default: its upstream_id, its own upstream, then those of its service (contract section 2.7;
+// a document with both is served by upstream_id).
 func (b *builder) upstream() error {
 	doc, r := b.doc, b.r
 	switch {
 	case r.Missing != nil:
 		return nil
+	case doc.UpstreamID != "":
+		b.shared("upstreams/"+doc.UpstreamID, fault.MissingUpstream)
 	case doc.Upstream != nil:
 		u, err := b.inline(doc.Upstream, "upstream", defaultBranch)
 		if err != nil {
 			return fmt.Errorf("upstream: %w", err)
 		}
 		r.Upstream = u.WithTimeout(doc.Timeout)
-	case doc.UpstreamID != "":
-		b.shared("upstreams/"+doc.UpstreamID, fault.MissingUpstream)
-	case b.serves != nil && b.serves.Upstream != nil:
-		b.shared(r.ServiceKey, fault.NoUpstream)
 	case b.serves != nil && b.serves.UpstreamID != "":
 		b.shared("upstreams/"+b.serves.UpstreamID, fault.MissingUpstream)
+	case b.serves != nil && b.serves.Upstream != nil:
+		b.shared(r.ServiceKey, fault.NoUpstream)
 	default:
 		r.Missing = fault.NoUpstream
 	}

@@ -93,7 +93,7 @@ func TestKilled(t *testing.T) {
 		size := 0
 		open := false // a write is under way
 		kill := func() { _ = cmd.Process.Kill() }
-		for stop := 3 + random.IntN(25); lines.Scan(); {
+		for stop := 3 + random.IntN(60); lines.Scan(); {
 			line := lines.Text()
 			if n, _ := fmt.Sscanf(line, "try %s %d", &tried, &size); n == 2 {
 				open = true

@@ -268,14 +268,14 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// failed wraps an error of the medium and decides whether the file may be used again. Running out of space leaves it as it was;
-// after any other failure the kernel may have dropped what it could not write, so what is read need not be what is on the disk.
+// failed wraps an error of the medium and decides whether the file may be used again. A lack of space leaves it as it was. After an
+// I/O error the kernel may have dropped what it could not write, so what is read need not be what is on the disk.
 func (s *Store) failed(err error) error {
-	err = fmt.Errorf("%w: %s: %w", store.ErrUnavailable, s.path, err)
-	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) && !errors.Is(err, syscall.EFBIG) {
-		s.broken = err
+	wrapped := fmt.Errorf("%w: %s: %w", store.ErrUnavailable, s.path, err)
+	if errors.Is(err, ErrDamaged) || errors.Is(err, syscall.EIO) {
+		s.broken = wrapped
 	}
-	return err
+	return wrapped
 }
 
 var _ store.Store = (*Store)(nil)

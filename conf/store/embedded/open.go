@@ -214,7 +214,7 @@ func lock(f *os.File, wait time.Duration) error {
 func checkFormat(tx *bolt.Tx) error {
 	meta := tx.Bucket(metaBucket)
 	if meta == nil || tx.Bucket(documentsBucket) == nil {
-		return errors.New("not a Headgate store")
+		return fmt.Errorf("%w, or not a Headgate store", ErrDamaged)
 	}
 	b := meta.Get(formatKey)
 	if len(b) != 4 {

@@ -1,0 +1,5 @@
+package plugins
+
+import "headgate/proxy/phase"
+
+func List() []phase.Kind { return nil }
