@@ -257,7 +257,9 @@ func (p *process) listen(c *conf.Config) error {
 		}
 	}
 	if c.Control.Enabled {
-		s := control.NewServer(control.Options{Plane: p.applier, Ready: p.server.Ready, Logf: p.logf})
+		s := control.NewServer(control.Options{
+			Plane: p.applier, Ready: p.server.Ready, Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
+		})
 		return add("control", c.Control.Listen, s)
 	}
 	return nil

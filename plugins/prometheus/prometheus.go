@@ -11,7 +11,7 @@ import (
 )
 
 //go:embed schema.json
-var schema []byte
+var schemaJSON []byte
 
 // Config is what the operator writes.
 type Config struct {
@@ -24,7 +24,7 @@ func Kind() phase.Kind {
 	return phase.Kind{
 		Name:        "prometheus",
 		Priority:    500,
-		Schema:      bytes.Clone(schema),
+		Schema:      bytes.Clone(schemaJSON),
 		Build:       build,
 		PreferRoute: true,
 	}

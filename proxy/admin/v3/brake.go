@@ -23,7 +23,8 @@ type brake struct {
 	mu      sync.Mutex
 	sources map[netip.Prefix]window
 	// rest counts for all sources together that came while the table was full.
-	rest window
+	rest  window
+	sweep time.Time // when a full table may be searched for windows that ended
 }
 
 type window struct {
@@ -38,11 +39,7 @@ func (b *brake) fail(peer netip.Addr, now time.Time) (failures int, wait time.Du
 	defer b.mu.Unlock()
 	w, known := b.sources[source]
 	if !known && len(b.sources) >= maxSources {
-		for s, old := range b.sources {
-			if !now.Before(old.ends) {
-				delete(b.sources, s)
-			}
-		}
+		b.forget(now)
 		if len(b.sources) >= maxSources {
 			b.rest.count(now)
 			return b.rest.failures, b.rest.ends.Sub(now)
@@ -54,6 +51,19 @@ func (b *brake) fail(peer netip.Addr, now time.Time) (failures int, wait time.Du
 	}
 	b.sources[source] = w
 	return w.failures, w.ends.Sub(now)
+}
+
+// forget drops the windows that ended. It looks at most once a second, so that a flood from many sources costs little.
+func (b *brake) forget(now time.Time) {
+	if now.Before(b.sweep) {
+		return
+	}
+	b.sweep = now.Add(time.Second)
+	for s, w := range b.sources {
+		if !now.Before(w.ends) {
+			delete(b.sources, s)
+		}
+	}
 }
 
 func (w *window) count(now time.Time) {

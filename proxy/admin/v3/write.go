@@ -115,6 +115,7 @@ func (a *API) post(q *request) (proxy.Result, error) {
 		if !errors.Is(err, errTaken) && !errors.Is(err, store.ErrConflict) {
 			return result, err
 		}
+		a.ids.taken()
 	}
 	return proxy.Result{}, err
 }

@@ -17,8 +17,8 @@ const notFound = `{"message":"Key not found"}` + "\n"
 func TestLifeOfADocument(t *testing.T) {
 	h := start(t)
 	const head = `{"key":"/apisix/routes/1","value":`
-	h.want(201, head+`{"create_time":1700000000,"id":"1","update_time":1700000000,`+routeBody[1:]+"*", "PUT", "/apisix/admin/routes/1",
-		`{"upstream":{"nodes":{"127.0.0.1:1":1}},"uri":"/a"}`)
+	h.want(201, head+`{"create_time":1700000000,"id":"1","update_time":1700000000,"upstream":{"nodes":{"127.0.0.1:1":1}},"uri":"/a"}}`+"\n",
+		"PUT", "/apisix/admin/routes/1", routeBody)
 	h.advance(5 * time.Second)
 	h.want(200, head+`{"create_time":1700000000,"id":"1","update_time":1700000005,"upstream":{"nodes":{"127.0.0.1:1":1}},"uri":"/b"}}`+"\n",
 		"PUT", "/apisix/admin/routes/1", `{"uri":"/b","upstream":{"nodes":{"127.0.0.1:1":1}}}`)
@@ -173,6 +173,16 @@ func TestGeneratedIDs(t *testing.T) {
 	}
 	h.plane.fail = nil
 	h.want(201, `{"key":"/apisix/routes/00000000000000000052",*`, "POST", "/apisix/admin/routes", routeBody)
+}
+
+func TestGeneratedIDsPassOverTakenOnes(t *testing.T) {
+	h := start(t)
+	h.want(201, `{"key":"/apisix/routes/00000000000000000001",*`, "POST", "/apisix/admin/routes", routeBody)
+	for n := 2; n < 30; n++ {
+		h.must("PUT", fmt.Sprintf("/apisix/admin/routes/%020d", n), routeBody)
+	}
+	h.api.ids = ids{last: 1, seeded: true} // as if the store had not told of these writes
+	h.want(201, `{"key":"/apisix/routes/00000000000000000030",*`, "POST", "/apisix/admin/routes", routeBody)
 }
 
 func TestWhatApplyReturns(t *testing.T) {
