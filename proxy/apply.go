@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -31,13 +30,25 @@ type Applier struct {
 	stop    context.CancelFunc
 	done    chan struct{}
 
-	mu       sync.RWMutex // guards what Get and List read; only the config goroutine writes
-	docs     map[string]store.Item
-	inline   map[string]bool // keys that come from the TOML file
+	// What others may read; only the config goroutine writes.
+	mu       sync.RWMutex
+	docs     map[string]store.Item // in force
+	inline   map[string]bool       // keys of docs that come from the TOML file
+	left     map[string]leftOut    // documents of the store that are not in force
 	revision uint64
+	pending  int // former snapshots that still have readers
+
+	// The config goroutine's own.
+	hidden  map[string]store.Item // stored under keys of inline
+	deleted map[string]uint64     // revisions of own deletions that the watch has not shown yet
 
 	changes map[string]*meter.Counter
-	pending int
+}
+
+// leftOut is a document that the store holds but that cannot be used, with the reason. What was in force under its key before stays.
+type leftOut struct {
+	store.Item
+	why error
 }
 
 // ApplierOptions are what the config path works with.
@@ -51,8 +62,12 @@ type ApplierOptions struct {
 	Inline map[string][]byte
 }
 
-// collectEvery is how often former snapshots are looked at for readers that have left.
-const collectEvery = 50 * time.Millisecond
+const (
+	// collectEvery is how often former snapshots are looked at for readers that have left.
+	collectEvery = 50 * time.Millisecond
+	// catchUpEvery is the pause between two tries to follow a store that cannot be followed.
+	catchUpEvery = time.Second
+)
 
 // StartApplier loads the store and the inline resources, publishes them, and follows the store from there. Inline resources must be
 // right; a stored document that cannot be used is logged and left out.
@@ -60,7 +75,8 @@ func StartApplier(ctx context.Context, o ApplierOptions) (*Applier, error) {
 	a := &Applier{
 		compiler: o.Compiler, store: o.Store, offload: o.Offload, logf: o.Logf,
 		mailbox: make(chan func()), done: make(chan struct{}),
-		docs: map[string]store.Item{}, inline: map[string]bool{}, changes: map[string]*meter.Counter{},
+		docs: map[string]store.Item{}, inline: map[string]bool{}, left: map[string]leftOut{},
+		hidden: map[string]store.Item{}, deleted: map[string]uint64{}, changes: map[string]*meter.Counter{},
 	}
 	for _, result := range []string{applied, refused, failed} {
 		a.changes[result] = o.Meter.Counter(meter.ConfigChanges, meter.Label{Name: "result", Value: result})
@@ -101,6 +117,7 @@ func (a *Applier) run(ctx context.Context, events <-chan store.Event) {
 	defer close(a.done)
 	tick := time.NewTicker(collectEvery)
 	defer tick.Stop()
+	var again <-chan time.Time // when to catch up with a store whose events were lost
 	for {
 		select {
 		case <-ctx.Done():
@@ -109,15 +126,24 @@ func (a *Applier) run(ctx context.Context, events <-chan store.Event) {
 			f()
 		case e, ok := <-events:
 			if !ok {
-				events = nil // the store is being closed
+				events, again = nil, time.After(0)
 				continue
 			}
 			a.follow(e)
+		case <-again:
+			var err error
+			if events, err = a.catchUp(ctx); err == nil {
+				again = nil
+			} else if ctx.Err() == nil {
+				a.logf("following the store: %v; trying again in %v", err, catchUpEvery)
+				again = time.After(catchUpEvery)
+			}
 		case <-tick.C:
-			pending := a.compiler.Collect(a.offload.Do)
-			a.mu.Lock()
-			a.pending = pending
-			a.mu.Unlock()
+			if pending := a.compiler.Collect(a.offload.Do); pending != a.pending {
+				a.mu.Lock()
+				a.pending = pending
+				a.mu.Unlock()
+			}
 		}
 	}
 }
@@ -164,7 +190,7 @@ func (a *Applier) apply(ctx context.Context, c Change) (Result, error) {
 		return Result{}, resource.Invalid(why)
 	}
 	var old *store.Item
-	if item, ok := a.docs[c.Key]; ok {
+	if item, ok := a.stored(c.Key); ok {
 		old = &item
 	}
 	next, err := c.Edit(old)
@@ -181,7 +207,7 @@ func (a *Applier) apply(ctx context.Context, c Change) (Result, error) {
 	if err := a.validate(kind, id, next, a.exists); err != nil {
 		return Result{}, err
 	}
-	st, err := a.compiler.Stage(a.published, []snapshot.Edit{{Key: c.Key, Value: next}}, false)
+	st, err := a.compiler.Stage(a.inForce, []snapshot.Edit{{Key: c.Key, Value: next}}, false)
 	if err != nil {
 		return Result{}, resource.Invalid(err.Error())
 	}
@@ -198,7 +224,7 @@ func (a *Applier) apply(ctx context.Context, c Change) (Result, error) {
 		st.Discard()
 		return Result{}, err
 	}
-	a.commit(st, item.ModRevision, func() { a.docs[c.Key] = item })
+	a.commit(st, item.ModRevision, []store.Item{item}, nil)
 	return Result{Item: item, Old: old, Revision: item.ModRevision}, nil
 }
 
@@ -215,7 +241,7 @@ func (a *Applier) delete(ctx context.Context, c Change, old *store.Item) (Result
 			return Result{}, err
 		}
 	}
-	st, err := a.compiler.Stage(a.published, []snapshot.Edit{{Key: c.Key}}, false)
+	st, err := a.compiler.Stage(a.inForce, []snapshot.Edit{{Key: c.Key}}, false)
 	if err != nil {
 		return Result{}, resource.Invalid(err.Error())
 	}
@@ -224,17 +250,40 @@ func (a *Applier) delete(ctx context.Context, c Change, old *store.Item) (Result
 		st.Discard()
 		return Result{}, err
 	}
-	a.commit(st, revision, func() { delete(a.docs, c.Key) })
+	a.deleted[c.Key] = revision
+	a.commit(st, revision, nil, []string{c.Key})
 	return Result{Item: store.Item{Key: c.Key, ModRevision: revision}, Old: old, Revision: revision}, nil
 }
 
-// commit publishes st and shows the documents as update leaves them.
-func (a *Applier) commit(st *snapshot.Stage, revision uint64, update func()) {
+// commit publishes st, made of the documents put and removed, and from then on shows what is in force now.
+func (a *Applier) commit(st *snapshot.Stage, revision uint64, put []store.Item, removed []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	st.Commit(revision)
-	update()
 	a.revision = max(a.revision, revision)
+	st.Commit(a.revision)
+	for _, key := range removed {
+		delete(a.docs, key)
+		delete(a.left, key)
+		delete(a.inline, key)
+	}
+	for _, item := range put {
+		a.docs[item.Key] = item
+		delete(a.left, item.Key)
+	}
+	for _, key := range st.Recovered {
+		a.docs[key] = a.left[key].Item
+		delete(a.left, key)
+		a.logf("%s from the store is in force now", key)
+	}
+}
+
+// stored returns what the store holds under key as far as is known, in force or not.
+func (a *Applier) stored(key string) (store.Item, bool) {
+	if l, ok := a.left[key]; ok {
+		return l.Item, true
+	}
+	item, ok := a.docs[key]
+	return item, ok
 }
 
 // validate judges a document as a whole (contract section 1.4, steps 5 and 6).
@@ -272,126 +321,11 @@ func (a *Applier) exists(key string) bool {
 	return ok
 }
 
-// published implements snapshot.Lookup on the config goroutine.
-func (a *Applier) published(key string) []byte {
+// inForce implements snapshot.Lookup on the config goroutine.
+func (a *Applier) inForce(key string) []byte {
 	if item, ok := a.docs[key]; ok {
 		return item.Value
 	}
-	return nil
-}
-
-// follow applies an event of the store that was not caused here. What does not compile is left out with its reason, and its previous
-// version stays.
-func (a *Applier) follow(e store.Event) {
-	key := e.Item.Key
-	known, ok := a.docs[key]
-	if a.inline[key] || ok && known.ModRevision >= e.Item.ModRevision || !ok && e.Deleted {
-		return
-	}
-	edit := snapshot.Edit{Key: key}
-	if !e.Deleted {
-		edit.Value = e.Item.Value
-	}
-	st, err := a.compiler.Stage(a.published, []snapshot.Edit{edit}, true)
-	if err != nil {
-		a.logf("%s from the store is left out: %v", key, err)
-		return
-	}
-	for _, p := range st.Problems {
-		a.logf("%s from the store is left out: %v", p.Key, p.Err)
-	}
-	a.commit(st, e.Item.ModRevision, func() {
-		if e.Deleted {
-			delete(a.docs, key)
-		} else {
-			a.docs[key] = e.Item
-		}
-	})
-}
-
-// load publishes what the store held at start, and the inline resources.
-func (a *Applier) load(items []store.Item, revision uint64, inline map[string][]byte) error {
-	edits := make([]snapshot.Edit, 0, len(items))
-	for _, item := range items {
-		if _, _, err := splitKey(item.Key); err != nil {
-			a.logf("%s in the store is left out: %v", item.Key, err)
-			continue
-		}
-		if inline[item.Key] != nil {
-			a.logf("%s in the store is hidden by the one in the configuration file", item.Key)
-			continue
-		}
-		edits = append(edits, snapshot.Edit{Key: item.Key, Value: item.Value})
-		a.docs[item.Key] = item
-	}
-	st, err := a.compiler.Stage(a.published, edits, true)
-	if err != nil {
-		return err
-	}
-	for _, p := range st.Problems {
-		a.logf("%s in the store is left out: %v", p.Key, p.Err)
-	}
-	a.commit(st, revision, func() {})
-	return a.replaceInline(inline)
-}
-
-// Reload puts other inline resources in the place of the present ones, all or nothing.
-func (a *Applier) Reload(ctx context.Context, inline map[string][]byte) (err error) {
-	if e := a.submit(ctx, func() { err = a.replaceInline(inline) }); e != nil {
-		err = e
-	}
-	return err
-}
-
-func (a *Applier) replaceInline(inline map[string][]byte) error {
-	exists := func(key string) bool {
-		if inline[key] != nil {
-			return true
-		}
-		return a.exists(key) && !a.inline[key]
-	}
-	var edits []snapshot.Edit
-	next := map[string]store.Item{}
-	for _, key := range slices.Sorted(maps.Keys(inline)) {
-		kind, id, err := splitKey(key)
-		if err == nil {
-			err = a.validate(kind, id, inline[key], exists)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", key, err)
-		}
-		if old, ok := a.docs[key]; ok && !a.inline[key] {
-			return fmt.Errorf("%s: is stored through the Admin API already (revision %d)", key, old.ModRevision)
-		}
-		item := store.Item{Key: key, Value: inline[key], CreateRevision: 1, ModRevision: 1}
-		if old, ok := a.docs[key]; ok && string(old.Value) == string(item.Value) {
-			next[key] = old
-			continue // untouched, and so is what its plugins remember
-		}
-		next[key] = item
-		edits = append(edits, snapshot.Edit{Key: key, Value: item.Value})
-	}
-	var gone []string
-	for key := range a.inline {
-		if inline[key] == nil {
-			gone = append(gone, key)
-			edits = append(edits, snapshot.Edit{Key: key})
-		}
-	}
-	st, err := a.compiler.Stage(a.published, edits, false)
-	if err != nil {
-		return err
-	}
-	a.commit(st, a.revision, func() {
-		for _, key := range gone {
-			delete(a.docs, key)
-		}
-		clear(a.inline)
-		for key, item := range next {
-			a.docs[key] = item
-			a.inline[key] = true
-		}
-	})
 	return nil
 }
 
@@ -432,6 +366,17 @@ func (a *Applier) Revision() uint64 {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	return a.revision
+}
+
+// LeftOut returns why each stored document that is not in force is left out, by key.
+func (a *Applier) LeftOut() map[string]error {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	list := make(map[string]error, len(a.left))
+	for key, l := range a.left {
+		list[key] = l.why
+	}
+	return list
 }
 
 // docsView implements resource.Docs on the config goroutine.

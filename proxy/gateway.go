@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"io"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -50,7 +49,9 @@ type exchange struct {
 	hostport  []byte
 	hostBuf   [2 * route.MaxHost]byte // what Host and hostport are made in
 	forwarded forwarded
-	body      bodyReader
+	body      body
+	tail      bool // the body is written in Close, where only the end of the connection ends it
+	broken    bool // a plugin has panicked: no chunk plugin is asked any more
 	line      []byte
 }
 
@@ -61,9 +62,7 @@ const exchangeKey = "headgate.exchange"
 // exchange.
 func (g *Gateway) Handle(ctx *fasthttp.RequestCtx) {
 	x := g.acquire(ctx)
-	ctx.SetUserValue(exchangeKey, x)
 	defer x.recovered()
-	g.requests.Inc()
 	if f := g.edge.read(ctx, x); f != nil {
 		ctx.SetConnectionClose() // where this request ends is not certain
 		x.Fail(f)
@@ -111,7 +110,7 @@ func (x *exchange) forward() {
 		x.Fail(firstFault(r.Missing, fault.NoUpstream))
 		return
 	}
-	if r.Upstream == x.Upstream && r.Count != nil {
+	if r.Upstream == x.Upstream && x.Branch == r.Branch && r.Count != nil { // else the split has counted it
 		r.Count.Inc()
 	}
 	if len(x.Request.OutTarget) == 0 {
@@ -137,13 +136,19 @@ func firstFault(a, b *fault.Fault) *fault.Fault {
 // write hands the response to fasthttp.
 func (x *exchange) write() {
 	r, out := &x.Response, &x.ctx.Response
+	whole := r.Stream == nil && !x.bodiless()
+	if whole && x.chunked() {
+		x.chunkWhole()
+	}
 	if x.Fault != nil {
 		x.g.count(x.Fault)
 	}
 	out.SetStatusCode(r.Status)
 	h := &out.Header
 	for _, f := range r.Header.Fields() {
-		h.AddBytesKV(f.Name, f.Value)
+		if !framesResponse(f.Name) {
+			h.AddBytesKV(f.Name, f.Value)
+		}
 	}
 	if len(x.g.server) > 0 {
 		h.SetServerBytes(x.g.server)
@@ -151,134 +156,83 @@ func (x *exchange) write() {
 	if x.g.draining.Load() {
 		h.SetConnectionClose()
 	}
-	if r.Stream == nil && x.HasChunkers() {
-		body, err := x.Chunk(r.Body, true)
-		if err != nil {
-			x.Response.Body, body = nil, nil
-			x.ctx.SetConnectionClose()
-		}
-		r.Body, r.HeadLength = body, -1
-	}
 	switch {
-	case r.Stream != nil:
-		size := r.Size
-		if x.HasChunkers() {
-			size = -1 // what the plugins make of it cannot be known
-		}
-		x.body = bodyReader{x: x, size: size}
-		out.ImmediateHeaderFlush = true
-		out.SetBodyStream(&x.body, int(size))
-	case string(x.Request.Method) == fasthttp.MethodHead:
-		if r.HeadLength >= 0 {
-			h.SetContentLength(int(r.HeadLength))
-		} else if len(r.Body) > 0 {
-			h.SetContentLength(len(r.Body))
-		}
-		out.SkipBody = true
-	default:
+	case whole:
 		out.SetBodyRaw(r.Body)
 		r.Sent = int64(len(r.Body))
+	case r.Stream != nil:
+		x.stream()
+	default:
+		out.SkipBody = true
+		x.announce()
 	}
 }
 
-// bodyReader is how fasthttp reads a response body that is still arriving.
-type bodyReader struct {
-	x     *exchange
-	size  int64 // -1 when it is not known
-	piece []byte
-	last  bool
+// bodiless: these answers have no body, whatever their framing says (RFC 9112 section 6.3).
+func (x *exchange) bodiless() bool {
+	s := x.Response.Status
+	return string(x.Request.Method) == fasthttp.MethodHead || s == 204 || s == 304
 }
 
-// Read delivers what the upstream has sent, no more than one piece at a time, so that every piece is flushed as it comes. An error
-// other than io.EOF makes fasthttp drop the connection without the end of the body: the client sees that the answer was cut.
-func (b *bodyReader) Read(p []byte) (int, error) {
-	for len(b.piece) == 0 {
-		if b.last {
-			return 0, io.EOF
-		}
-		if err := b.next(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, b.piece)
-	b.piece = b.piece[n:]
-	b.x.Response.Sent += int64(n)
-	return n, nil
-}
-
-// next fetches a piece and passes it through the chunk plugins.
-func (b *bodyReader) next() error {
-	piece, err := b.x.Response.Stream.Next()
-	if err != nil && err != io.EOF {
-		if f, ok := err.(*fault.Fault); ok {
-			b.x.Fault = f
-			b.x.g.count(f)
-		}
-		return err
-	}
-	b.last = err == io.EOF
-	b.piece, err = b.x.Chunk(piece, b.last)
-	return err
-}
-
-// SupportsBodyWriteTo says whether WriteTo may be used: when the length was announced, there is no chunk framing to add.
-func (b *bodyReader) SupportsBodyWriteTo() bool { return b.size >= 0 }
-
-// WriteTo sends a body of known length. fasthttp has flushed the head (ImmediateHeaderFlush) and would collect the body in its
-// buffer; to let every piece leave as it comes, the pieces go straight to the connection.
-func (b *bodyReader) WriteTo(io.Writer) (int64, error) {
-	conn := b.x.ctx.Conn()
-	var sent int64
-	for {
-		if len(b.piece) == 0 {
-			if b.last {
-				return sent, nil
-			}
-			if err := b.next(); err != nil {
-				return sent, err
-			}
-			continue
-		}
-		n, err := conn.Write(b.piece)
-		sent += int64(n)
-		b.x.Response.Sent += int64(n)
-		b.piece = b.piece[n:]
-		if err != nil {
-			return sent, err
-		}
+// announce gives an answer to HEAD the length of the body that GET would have got, if that is known.
+func (x *exchange) announce() {
+	r, h := &x.Response, &x.ctx.Response.Header
+	switch {
+	case string(x.Request.Method) != fasthttp.MethodHead || x.chunked():
+	case r.HeadLength >= 0:
+		h.SetContentLength(int(r.HeadLength))
+	case len(r.Body) > 0:
+		h.SetContentLength(len(r.Body))
 	}
 }
 
-// Close gives the upstream's connection back, or drops it when the body was not read to its end.
-func (b *bodyReader) Close() error {
-	b.x.closeStream()
-	return nil
-}
-
-func (x *exchange) closeStream() {
-	if s := x.Response.Stream; s != nil {
-		x.Response.Stream = nil
-		s.Close()
+// framesResponse: the lines that say where the answer ends, and its Date, are the gateway's own, whatever a plugin has set.
+func framesResponse(name []byte) bool {
+	switch len(name) {
+	case 4:
+		return phase.EqualName(name, "date")
+	case 7:
+		return phase.EqualName(name, "trailer")
+	case 10:
+		return phase.EqualName(name, "connection") || phase.EqualName(name, "keep-alive")
+	case 14:
+		return phase.EqualName(name, "content-length")
+	case 17:
+		return phase.EqualName(name, "transfer-encoding")
 	}
+	return false
 }
 
 // Close ends the exchange: the done phase, the log line, the pin, the pool. fasthttp calls it exactly once, after the last byte or
 // the last error.
 func (x *exchange) Close() error {
+	defer x.abandoned()
 	g := x.g
+	if x.tail {
+		x.writeTail()
+	}
 	x.closeStream()
 	x.Finish(g.panicked)
-	if g.log != nil && x.ctx != nil {
+	if g.log != nil {
 		line, _ := g.format.Append(x.line[:0], logSource{&x.Exchange})
 		x.line = append(line, '\n')
 		g.log.Write(x.shard, x.line)
 	}
 	x.snap.Unpin(x.shard)
 	x.Reset()
-	x.snap, x.route, x.ctx, x.hostport, x.forwarded, x.body = nil, nil, nil, nil, forwarded{}, bodyReader{}
+	x.snap, x.route, x.ctx, x.hostport, x.forwarded, x.body = nil, nil, nil, nil, forwarded{}, body{}
+	x.tail, x.broken = false, false
 	x.query = route.Query{}
 	g.pool.Put(x)
 	return nil
+}
+
+// abandoned keeps a panic at the end of one exchange from ending the process. What is left of the exchange is not used again.
+func (x *exchange) abandoned() {
+	if r := recover(); r != nil {
+		x.g.panicked(r)
+		x.snap.Unpin(x.shard)
+	}
 }
 
 func (g *Gateway) acquire(ctx *fasthttp.RequestCtx) *exchange {
@@ -292,7 +246,15 @@ func (g *Gateway) acquire(ctx *fasthttp.RequestCtx) *exchange {
 	x.Request.TLS = ctx.IsTLS()
 	x.snap = g.live.Pin(x.shard)
 	x.Begin(&g.settings)
+	ctx.SetUserValue(exchangeKey, x)
+	g.requests.Inc()
 	return x
+}
+
+// conn is the client's connection, nil when it did not come from a Listener.
+func (x *exchange) conn() *edgeConn {
+	c, _ := x.ctx.Conn().(*edgeConn)
+	return c
 }
 
 // recovered turns a panic of a plugin into a 500 for this request alone.
@@ -302,9 +264,13 @@ func (x *exchange) recovered() {
 		return
 	}
 	x.g.panicked(r)
+	x.broken = true
 	x.closeStream()
-	x.ctx.Response.Reset()
-	x.ctx.SetConnectionClose()
+	out := &x.ctx.Response
+	out.Reset()
+	out.Header.DisableNormalizing()
+	out.Header.SetNoDefaultContentType(true)
+	out.SetConnectionClose()
 	x.Response.Header.Reset()
 	x.Fail(fault.Panic)
 	x.write()

@@ -127,7 +127,11 @@ func openStore(c *conf.Config) (store.Store, error) {
 	if c.Store.Provider == conf.StoreMem {
 		return mem.Open(), nil
 	}
-	return embedded.Open(c.Store.Path, embedded.Options{})
+	s, err := embedded.Open(c.Store.Path, embedded.Options{})
+	if err != nil {
+		return nil, err // a nil pointer would pass for a store
+	}
+	return s, nil
 }
 
 // newCompiler makes the compiler of c and the hub that its upstreams use. live shows an empty snapshot afterwards.

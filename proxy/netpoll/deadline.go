@@ -12,7 +12,8 @@ import (
 // to later moments, and each move of the poller's timer costs more than parsing a header line. So a timer that is armed for an
 // earlier moment is left alone; when it fires too early, the operation that it interrupted arms it anew and goes on.
 //
-// One goroutine at a time may read and one may write, each setting its own deadline.
+// One goroutine at a time may read and one may write, each setting its own deadline. Unlike with a bare net.Conn, a deadline must not be
+// set while another goroutine is in Read or Write of that direction; to get that one out, close the connection.
 type Conn struct {
 	net.Conn
 	read, write clock
@@ -23,7 +24,7 @@ type clock struct {
 	want, armed time.Time
 }
 
-// NewConn wraps c.
+// NewConn wraps c, which must have no deadlines yet; from here on they are set through the Conn alone.
 func NewConn(c net.Conn) *Conn { return &Conn{Conn: c} }
 
 // SetReadDeadline makes reads fail from t on; the zero value never.
@@ -84,8 +85,8 @@ func (c *Conn) CloseWrite() error {
 // suffices notes the wish t and says whether the armed timer serves it: it fires at t or before.
 func (k *clock) suffices(t time.Time) bool {
 	k.want = t
-	if !k.armed.IsZero() && (t.IsZero() || !t.Before(k.armed)) {
-		return true
+	if t.IsZero() || !k.armed.IsZero() && !t.Before(k.armed) {
+		return true // no timer at all serves the wish for none, too
 	}
 	k.armed = t
 	return false

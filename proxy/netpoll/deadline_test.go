@@ -2,6 +2,8 @@ package netpoll
 
 import (
 	"errors"
+	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"testing"
@@ -124,5 +126,138 @@ func TestWriteGoesOnAfterEarlyTimer(t *testing.T) {
 	}
 	if n := <-got; n != int64(len(big)) {
 		t.Fatalf("%d of %d bytes arrived", n, len(big))
+	}
+}
+
+// TestAlternatingDeadlines asks for deadlines at random, in the past, none, nearer and farther, and compares what a read says with what
+// the last wish alone would have made it say.
+func TestAlternatingDeadlines(t *testing.T) {
+	c, _, far := pair(t)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	buf := make([]byte, 8)
+	for step := range 150 {
+		kind := 0
+		for range 1 + rnd.IntN(4) { // only the last counts
+			at := time.Now()
+			switch kind = rnd.IntN(4); kind {
+			case 0:
+				at = time.Time{}
+			case 1:
+				at = at.Add(-time.Duration(rnd.IntN(int(time.Hour))))
+			case 2:
+				at = at.Add(time.Minute)
+			default:
+				at = at.Add(time.Duration(1+rnd.IntN(4)) * time.Millisecond)
+			}
+			if err := c.SetReadDeadline(at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if kind == 0 || kind == 2 {
+			if _, err := far.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := c.Read(buf); n != 1 || err != nil {
+				t.Fatalf("step %d: with time left: %d, %v", step, n, err)
+			}
+			continue
+		}
+		if n, err := c.Read(buf); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("step %d: past the deadline: %d, %v", step, n, err)
+		}
+	}
+}
+
+// A deadline that has passed fails a read even when there is something to read, as with any net.Conn.
+func TestPassedDeadlineBeatsData(t *testing.T) {
+	c, _, far := pair(t)
+	if _, err := far.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(time.Hour))
+	_ = c.SetReadDeadline(time.Now().Add(-time.Hour))
+	buf := make([]byte, 8)
+	for range 2 {
+		if n, err := c.Read(buf); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("%d, %v", n, err)
+		}
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	if n, err := c.Read(buf); n != 1 || err != nil {
+		t.Fatalf("the byte is lost: %d, %v", n, err)
+	}
+}
+
+func TestNoDeadlineCostsNothing(t *testing.T) {
+	c, inner, _ := pair(t)
+	for range 10 {
+		if err := c.SetDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if inner.sets != 0 {
+		t.Errorf("the poller's timer was set %d times", inner.sets)
+	}
+}
+
+// TestBothDirectionsAtOnce has one goroutine read and one write, each with its own clock; the race detector watches.
+func TestBothDirectionsAtOnce(t *testing.T) {
+	c, _, far := pair(t)
+	go func() { _, _ = io.Copy(far, far) }() // echo
+	const total = 1 << 20
+	sent := make(chan error, 1)
+	go func() {
+		piece := make([]byte, 1000)
+		for n := 0; n < total; {
+			_ = c.SetWriteDeadline(time.Now().Add(time.Duration(1+n%2) * time.Minute))
+			k, err := c.Write(piece[:min(len(piece), total-n)])
+			if n += k; err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
+	buf := make([]byte, 4096)
+	for got := 0; got < total; {
+		_ = c.SetReadDeadline(time.Now().Add(time.Duration(1+got%2) * time.Minute))
+		n, err := c.Read(buf)
+		if got += n; err != nil {
+			t.Fatalf("after %d bytes: %v", got, err)
+		}
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCloseWriteEndsOneDirection(t *testing.T) {
+	c, inner, far := pair(t)
+	if err := NewConn(inner.Conn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+		t.Fatalf("the far end reads %v, want EOF", err)
+	}
+	if _, err := far.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Read(make([]byte, 1)); n != 1 || err != nil {
+		t.Fatalf("the other direction: %d, %v", n, err)
+	}
+}
+
+func BenchmarkSetReadDeadline(b *testing.B) {
+	near, far := net.Pipe()
+	defer near.Close()
+	defer far.Close()
+	for name, c := range map[string]net.Conn{"lazy": NewConn(near), "bare": near} {
+		b.Run(name, func(b *testing.B) {
+			at := time.Now().Add(time.Minute)
+			for b.Loop() {
+				at = at.Add(time.Millisecond)
+				_ = c.SetReadDeadline(at)
+			}
+		})
 	}
 }

@@ -48,7 +48,9 @@ type Exchange struct {
 	done     bool
 	slots    []Slot
 	arena    []byte
-	captures []([]byte)
+	captures [][]byte
+	id       requestID
+	clock    localTime
 }
 
 // Settings are the facts of the process that an exchange answers with.
@@ -210,7 +212,8 @@ func (x *Exchange) Keep(b []byte) []byte {
 	return x.arena[start:len(x.arena):len(x.arena)]
 }
 
-// Arena returns the exchange's append buffer: append to it and pass the result to Commit.
+// Arena returns the exchange's append buffer: append to it and pass the result to Commit. Between the two nothing else may be kept:
+// no Keep, no Answer, no second Arena.
 func (x *Exchange) Arena() []byte { return x.arena }
 
 // Commit keeps what was appended to the buffer that Arena returned and returns just that part.
@@ -249,20 +252,31 @@ func (x *Exchange) Enter(global, chain *Chain, slots int) {
 	}
 }
 
+// maxKept bounds the memory, in bytes, that one buffer of a resting exchange holds on to.
+const maxKept = 64 << 10
+
 // Reset gives back everything the exchange borrowed and empties it, keeping its buffers.
 func (x *Exchange) Reset() {
-	header, respHeader := x.Request.Header, x.Response.Header
-	header.Reset()
-	respHeader.Reset()
-	out, in := x.Wire.Out, x.Wire.In
+	x.Request.Header.Reset()
+	x.Response.Header.Reset()
 	clear(x.slots)
-	clear(x.captures)
-	*x = Exchange{
+	clear(x.captures[:cap(x.captures)])
+	next := Exchange{
 		Scratch:  x.Scratch,
 		slots:    x.slots[:0],
-		arena:    x.arena[:0],
+		arena:    emptied(x.arena),
 		captures: x.captures[:0],
+		clock:    x.clock,
 	}
-	x.Wire.Out, x.Wire.In = out[:0], in
-	x.Request.Header, x.Response.Header = header, respHeader
+	next.Wire.Out, next.Wire.In = emptied(x.Wire.Out), emptied(x.Wire.In)
+	next.Request.Header, next.Response.Header = x.Request.Header, x.Response.Header
+	*x = next
+}
+
+// emptied returns b without content, or nothing when it has grown too large to be kept.
+func emptied(b []byte) []byte {
+	if cap(b) > maxKept {
+		return nil
+	}
+	return b[:0]
 }

@@ -20,10 +20,15 @@ func (h *Header) Fields() []Field { return h.fields }
 func (h *Header) Len() int { return len(h.fields) }
 
 // Reset empties h and keeps its memory.
-func (h *Header) Reset() { h.fields = h.fields[:0] }
+func (h *Header) Reset() { h.Truncate(0) }
 
-// Truncate drops every line behind the first n.
-func (h *Header) Truncate(n int) { h.fields = h.fields[:n] }
+// Truncate drops every line behind the first n; when there are not that many, it does nothing.
+func (h *Header) Truncate(n int) {
+	if n < len(h.fields) {
+		clear(h.fields[n:]) // what is borrowed is let go
+		h.fields = h.fields[:n]
+	}
+}
 
 // Add appends a line. h keeps name and value: the caller must not change them before the exchange ends.
 func (h *Header) Add(name, value []byte) {
@@ -72,7 +77,7 @@ func (h *Header) deleteFrom(start int, name string) {
 			kept = append(kept, f)
 		}
 	}
-	h.fields = kept
+	h.Truncate(len(kept))
 }
 
 // EqualName compares a header name with another one, ASCII letters without regard to case.

@@ -4,8 +4,10 @@ package phase
 type Instance struct {
 	Name   string
 	Plugin any
-	// When, if not nil, must hold for the exchange, or the plugin is passed over in that phase.
+	// When, if not nil, must hold for the exchange, or the plugin is passed over in all phases. It is asked once, in the first phase
+	// that the plugin takes part in, so that what the plugin began it also ends. Slot remembers the answer; see Env.Slot.
 	When Predicate
+	Slot int
 	// ErrorBody, if not nil, replaces the body of the plugin's own answers with a status of 400 or more; ErrorType is its content type.
 	ErrorBody []byte
 	ErrorType string
@@ -85,7 +87,26 @@ func (g guardedFinisher) Done(x *Exchange) {
 
 func (i *Instance) guarded() bool { return i.When != nil || i.ErrorBody != nil }
 
-func (i *Instance) applies(x *Exchange) bool { return i.When == nil || i.When.True(x) }
+// What Instance.Slot holds once When has been asked.
+const (
+	unasked int64 = iota
+	holds
+	fails
+)
+
+func (i *Instance) applies(x *Exchange) bool {
+	if i.When == nil {
+		return true
+	}
+	s := x.Slot(i.Slot)
+	if s.Int == unasked {
+		s.Int = fails
+		if i.When.True(x) {
+			s.Int = holds
+		}
+	}
+	return s.Int == holds
+}
 
 func (i *Instance) answered(x *Exchange, v Verdict) Verdict {
 	if v == Stop && i.ErrorBody != nil && x.Response.Status >= 400 {

@@ -80,9 +80,9 @@ type Env interface {
 	// UpstreamByID returns the upstream document id; ok is false when there is none. Either way the route is compiled anew when
 	// that document changes.
 	UpstreamByID(id string) (u Upstream, ok bool)
-	// Shared returns the state kept under Owner, plugin and part. When there is none, or on every compile, make is called with the
-	// state of before (nil at first) and returns the state to keep; it becomes the state of before once this configuration is
-	// published.
+	// Shared returns the state kept under Owner, plugin and part. When there is none, or when the owning document is edited, make is
+	// called with the state of before (nil at first), which is still in use and may stay so, and returns the state to keep; that
+	// becomes the state of before once this configuration is published. State that a compile does not ask for is dropped.
 	Shared(part string, make func(before any) any) any
 	// BranchCounter returns the counter of requests that the route sent to branch.
 	BranchCounter(branch string) Counter

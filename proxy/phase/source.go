@@ -1,6 +1,7 @@
 package phase
 
 import (
+	"bytes"
 	"os"
 	"strconv"
 	"time"
@@ -74,7 +75,7 @@ func (x *Exchange) varOfClient(id vars.ID, dst []byte) ([]byte, bool) {
 	case vars.ConnectionRequests:
 		return strconv.AppendUint(dst, x.ConnRequests, 10), true
 	case vars.TimeLocal:
-		return x.Start.AppendFormat(dst, "02/Jan/2006:15:04:05 -0700"), true
+		return append(dst, x.clock.at(x.Start)...), true
 	case vars.TimeISO8601:
 		return x.Start.AppendFormat(dst, "2006-01-02T15:04:05-07:00"), true
 	case vars.Msec:
@@ -85,6 +86,10 @@ func (x *Exchange) varOfClient(id vars.ID, dst []byte) ([]byte, bool) {
 		return append(dst, x.settings.APIVersion...), true
 	case vars.GatewayVersion:
 		return append(dst, x.settings.Version...), true
+	case vars.RequestID:
+		return x.id.append(dst), true
+	case vars.RemoteUser:
+		return x.appendRemoteUser(dst)
 	}
 	return dst, false
 }
@@ -167,8 +172,7 @@ func (a *Attempts) AppendStatuses(dst []byte) []byte {
 
 // Header implements vars.Source.
 func (x *Exchange) Header(name string, dst []byte) ([]byte, bool) {
-	switch name {
-	case "host":
+	if name == "host" { // no line of Request.Header
 		return x.Request.Authority, len(x.Request.Authority) > 0
 	}
 	return joined(&x.Request.Header, name, dst)
@@ -203,15 +207,15 @@ func (x *Exchange) Arg(name string, dst []byte) ([]byte, bool) {
 }
 
 // Cookie implements vars.Source.
-func (x *Exchange) Cookie(name string, _ []byte) ([]byte, bool) {
+func (x *Exchange) Cookie(name string, _ []byte) (value []byte, ok bool) {
 	for _, f := range x.Request.Header.fields {
-		if EqualName(f.Name, "cookie") {
-			if v, ok := vars.CookieValue(f.Value, name); ok {
-				return v, true
+		if EqualName(f.Name, "cookie") { // HTTP/2 clients send several; the last one counts, as inside one line
+			if v, has := vars.CookieValue(f.Value, name); has {
+				value, ok = v, true
 			}
 		}
 	}
-	return nil, false
+	return value, ok
 }
 
 // Param implements vars.Source.
@@ -220,8 +224,9 @@ func (x *Exchange) Param(name string, _ []byte) ([]byte, bool) { return x.Match.
 // PostArg implements vars.Source: a field of a form body (contract section 2.5).
 func (x *Exchange) PostArg(name string, dst []byte) ([]byte, bool) {
 	const form = "application/x-www-form-urlencoded"
-	if t := x.Request.ContentType; len(t) < len(form) || !EqualName(t[:len(form)], form) {
-		return nil, false
+	t, _, _ := bytes.Cut(x.Request.ContentType, []byte{';'})
+	if !EqualName(bytes.TrimRight(t, " \t"), form) {
+		return dst, false
 	}
 	return vars.QueryArg(x.Request.Body, name, dst)
 }

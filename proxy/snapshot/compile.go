@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -20,38 +19,29 @@ import (
 const defaultBranch = "default"
 
 // compileRoute compiles the route document key together with everything it refers to.
-func (st *Stage) compileRoute(key string, raw []byte) (_ *Route, err error) {
+func (st *Stage) compileRoute(key string, raw []byte) (*Route, error) {
 	doc, err := resource.DecodeRoute(raw)
 	if err != nil {
 		return nil, err
 	}
+	if doc.PluginConfigID != "" || doc.FilterFunc != "" || doc.Script != "" {
+		// Without its plugin config or function the route would let more through than its author meant.
+		return nil, errors.New("plugin_config_id, filter_func and script are not supported")
+	}
 	_, id, _ := strings.Cut(key, "/")
-	r := &Route{
+	b := &builder{st: st, doc: doc, prev: st.c.routes[key], r: &Route{
 		Route:  phase.Route{ID: id, Name: doc.Name, Key: key},
 		listed: doc.Status == 1, stop: make(chan struct{}),
 		inline: map[string]*upstream.Upstream{},
-	}
-	defer func() {
-		if err != nil {
-			r.close()
+	}}
+	if err := b.compile(); err != nil {
+		b.r.close()
+		for _, m := range b.made {
+			delete(st.state[m.owner], m.part)
 		}
-	}()
-	b := &builder{st: st, r: r, doc: doc, prev: st.c.routes[key]}
-	if err = b.service(); err != nil {
 		return nil, err
 	}
-	if err = b.upstream(); err != nil {
-		return nil, err
-	}
-	if err = b.plugins(); err != nil {
-		return nil, err
-	}
-	if len(doc.Vars) > 0 {
-		if r.Vars, err = compilePredicate(doc.Vars); err != nil {
-			return nil, fmt.Errorf("failed to validate the 'vars' expression: %w", err)
-		}
-	}
-	return r, b.rule()
+	return b.r, nil
 }
 
 // builder compiles one route.
@@ -62,9 +52,24 @@ type builder struct {
 	serves  *resource.Service // nil without one
 	prev    *Route            // what r replaces, nil for a new route
 	counted bool
+	made    []madeState // by this build; to be forgotten when it fails
 }
 
-func (b *builder) depends(key string) { b.r.deps = append(b.r.deps, key) }
+type madeState struct{ owner, part string }
+
+// compile fills in b.r. What it built before it failed is closed with b.r.
+func (b *builder) compile() error {
+	for _, step := range []func() error{b.service, b.rule, b.upstream, b.plugins} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) depends(key string) {
+	b.st.deps[b.r.Key] = append(b.st.deps[b.r.Key], key)
+}
 
 func (b *builder) service() error {
 	if b.doc.ServiceID == "" {
@@ -82,29 +87,32 @@ func (b *builder) service() error {
 	if err != nil {
 		return fmt.Errorf("service %s: %w", b.doc.ServiceID, err)
 	}
+	if s.Script != "" {
+		return fmt.Errorf("service %s: script is not supported", b.doc.ServiceID)
+	}
 	b.serves, b.r.ServiceName = s, s.Name
 	return nil
 }
 
-// upstream finds where the route sends by default: its upstream_id, its own upstream, then those of its service (contract section 2.7;
-// a document with both is served by upstream_id).
+// upstream finds where the route sends by default (contract section 2.7). What the route says wins over its service, and in each of the
+// two documents upstream_id wins over an upstream of its own.
 func (b *builder) upstream() error {
 	doc, r := b.doc, b.r
 	switch {
 	case r.Missing != nil:
 		return nil
 	case doc.UpstreamID != "":
-		b.shared("upstreams/"+doc.UpstreamID, fault.MissingUpstream)
+		r.Missing = b.sends("upstreams/"+doc.UpstreamID, fault.MissingUpstream)
 	case doc.Upstream != nil:
 		u, err := b.inline(doc.Upstream, "upstream", defaultBranch)
 		if err != nil {
 			return fmt.Errorf("upstream: %w", err)
 		}
-		r.Upstream = u.WithTimeout(doc.Timeout)
+		r.Upstream = u
 	case b.serves != nil && b.serves.UpstreamID != "":
-		b.shared("upstreams/"+b.serves.UpstreamID, fault.MissingUpstream)
+		r.Missing = b.sends("upstreams/"+b.serves.UpstreamID, fault.MissingUpstream)
 	case b.serves != nil && b.serves.Upstream != nil:
-		b.shared(r.ServiceKey, fault.NoUpstream)
+		r.Missing = b.sends(r.ServiceKey, fault.NoUpstream)
 	default:
 		r.Missing = fault.NoUpstream
 	}
@@ -114,17 +122,30 @@ func (b *builder) upstream() error {
 	return nil
 }
 
-func (b *builder) shared(key string, missing *fault.Fault) {
-	b.depends(key)
-	u := b.st.sharedUpstream(key)
+// sends makes the shared upstream under key the route's own, or returns missing when there is none.
+func (b *builder) sends(key string, missing *fault.Fault) *fault.Fault {
+	u := b.shared(key)
 	if u == nil {
-		b.r.Missing = missing
-		return
+		return missing
 	}
-	b.r.Upstream = u.WithTimeout(b.doc.Timeout)
+	b.r.Upstream = u
+	return nil
 }
 
-// inline compiles an upstream that is part of the route; part is its identity across edits.
+// shared returns the upstream that the document key holds, with the clocks of the route, nil when there is none.
+func (b *builder) shared(key string) *upstream.Upstream {
+	b.depends(key)
+	s := b.st.shared(key)
+	if s == nil {
+		return nil
+	}
+	if !slices.Contains(b.r.uses, s) {
+		b.r.uses = append(b.r.uses, s)
+	}
+	return s.WithTimeout(b.doc.Timeout)
+}
+
+// inline compiles an upstream that is part of the route; part is its identity across edits. The route's clocks win over its own.
 func (b *builder) inline(doc *resource.Upstream, part, name string) (*upstream.Upstream, error) {
 	if b.r.inline[part] != nil {
 		return nil, fmt.Errorf("two upstreams are called %s", part)
@@ -141,7 +162,15 @@ func (b *builder) inline(doc *resource.Upstream, part, name string) (*upstream.U
 		return nil, err
 	}
 	b.r.inline[part] = u
-	return u, nil
+	return u.WithTimeout(b.doc.Timeout), nil
+}
+
+// hosts returns the patterns that the route is matched by: its own, else those of its service.
+func (b *builder) hosts() []string {
+	if len(b.doc.Hosts) == 0 && b.serves != nil {
+		return b.serves.Hosts
+	}
+	return b.doc.Hosts
 }
 
 // rule is the route as the router sees it.
@@ -149,10 +178,6 @@ func (b *builder) rule() error {
 	methods, err := route.ParseMethods(b.doc.Methods)
 	if err != nil {
 		return err
-	}
-	hosts := b.doc.Hosts
-	if len(hosts) == 0 && b.serves != nil {
-		hosts = b.serves.Hosts
 	}
 	remotes := make([]netip.Prefix, 0, len(b.doc.RemoteAddrs))
 	for _, text := range b.doc.RemoteAddrs {
@@ -162,18 +187,29 @@ func (b *builder) rule() error {
 		}
 		remotes = append(remotes, p)
 	}
-	key := b.r.Key
-	order, known := b.st.c.order[key]
+	if len(b.doc.Vars) > 0 {
+		vars, err := schema.DecodeJSON(b.doc.Vars)
+		if err != nil {
+			return err
+		}
+		if b.r.Vars, err = compilePredicate(vars); err != nil {
+			return err
+		}
+	}
+	key, c := b.r.Key, b.st.c
+	order, known := c.order[key]
 	if !known {
-		b.st.c.nextOrder++ // a stage that is discarded leaves a gap, which orders nothing differently
-		order = b.st.c.nextOrder
+		c.nextOrder++ // a stage that is discarded leaves a gap, which orders nothing differently
+		order = c.nextOrder
 	}
 	b.st.order[key] = order
 	b.r.rule = route.Rule[*Route]{
-		ID: key, URIs: b.doc.URIs, Hosts: hosts, Methods: methods, Priority: b.doc.Priority,
+		ID: key, URIs: b.doc.URIs, Hosts: b.hosts(), Methods: methods, Priority: b.doc.Priority,
 		RemoteAddrs: remotes, Order: order, Target: b.r,
 	}
-	return nil
+	// A rule that the router refuses must be found out here: in the table of all, it would take the others down with it.
+	_, err = route.New[*Route](c.opt.Mode).With(nil, []route.Rule[*Route]{b.r.rule})
+	return err
 }
 
 func parsePrefix(s string) (netip.Prefix, error) {
@@ -186,133 +222,4 @@ func parsePrefix(s string) (netip.Prefix, error) {
 	}
 	p, err := netip.ParsePrefix(s)
 	return p.Masked(), err
-}
-
-// configured is one plugin of a route after merging, with the document that holds its configuration.
-type configured struct {
-	resource.Plugin
-	owner    string
-	kind     *kind
-	meta     meta
-	priority int
-}
-
-// meta is what _meta may say in any plugin's configuration (contract section 1.7).
-type meta struct {
-	Disable       bool            `json:"disable"`
-	Priority      *int            `json:"priority"`
-	Filter        json.RawMessage `json:"filter"`
-	ErrorResponse json.RawMessage `json:"error_response"`
-}
-
-// plugins merges the plugins of route and service, puts them in order and builds them.
-func (b *builder) plugins() error {
-	list, err := b.merged()
-	if err != nil {
-		return err
-	}
-	slices.SortStableFunc(list, func(p, q configured) int { return q.priority - p.priority })
-	var instances []phase.Instance
-	for _, p := range list {
-		i, err := b.build(p)
-		if err != nil {
-			return fmt.Errorf("failed to check the configuration of plugin %s err: %w", p.Name, err)
-		}
-		instances = append(instances, i)
-	}
-	if len(instances) > 0 {
-		b.r.Chain = phase.NewChain(instances)
-	}
-	if b.r.Upstream != nil && b.counts() {
-		b.r.Count = b.st.c.opt.Meter.Branch(b.r.ID, b.r.Branch)
-	}
-	return nil
-}
-
-// counts says whether the route's requests are counted by branch.
-func (b *builder) counts() bool { return b.st.c.opt.CountAll || b.counted }
-
-// merged returns the plugins in force: the route's win over those of its service, each as a whole (contract section 2.7).
-func (b *builder) merged() ([]configured, error) {
-	var list []configured
-	add := func(plugins []resource.Plugin, owner string) error {
-		for _, p := range plugins {
-			if slices.ContainsFunc(list, func(q configured) bool { return q.Name == p.Name }) {
-				continue
-			}
-			k := b.st.c.kinds[p.Name]
-			if k == nil {
-				return errors.New("unknown plugin [" + p.Name + "]")
-			}
-			c := configured{Plugin: p, owner: owner, kind: k, priority: k.Priority}
-			var holder struct {
-				Meta meta `json:"_meta"`
-			}
-			if err := json.Unmarshal(p.Conf, &holder); err != nil {
-				return fmt.Errorf("plugin %s: _meta: %w", p.Name, err)
-			}
-			c.meta = holder.Meta
-			if c.meta.Priority != nil {
-				c.priority = *c.meta.Priority
-			}
-			list = append(list, c)
-		}
-		return nil
-	}
-	if err := add(b.doc.Plugins, b.r.Key); err != nil {
-		return nil, err
-	}
-	if b.serves != nil {
-		if err := add(b.serves.Plugins, b.r.ServiceKey); err != nil {
-			return nil, err
-		}
-	}
-	list = slices.DeleteFunc(list, func(c configured) bool { return c.meta.Disable })
-	for _, c := range list {
-		b.counted = b.counted || c.Name == recorderPlugin
-	}
-	return list, nil
-}
-
-// recorderPlugin is the plugin that asks for a route's metrics.
-const recorderPlugin = "prometheus"
-
-func (b *builder) build(p configured) (phase.Instance, error) {
-	i := phase.Instance{Name: p.Name}
-	conf, err := stripMeta(p.Conf)
-	if err != nil {
-		return i, err
-	}
-	if len(p.meta.Filter) > 0 {
-		if i.When, err = compilePredicate(p.meta.Filter); err != nil {
-			return i, fmt.Errorf("failed to validate the 'vars' expression: %w", err)
-		}
-	}
-	if body := p.meta.ErrorResponse; len(body) > 0 {
-		i.ErrorType = phase.TypeText
-		var text string
-		if json.Unmarshal(body, &text) == nil {
-			i.ErrorBody = []byte(text)
-		} else {
-			i.ErrorBody = append(slices.Clone(body), '\n')
-		}
-	}
-	i.Plugin, err = p.kind.Build(conf, &env{builder: b, plugin: p.Name, owner: p.owner})
-	return i, err
-}
-
-func stripMeta(conf json.RawMessage) ([]byte, error) {
-	doc, err := schema.DecodeJSON(conf)
-	if err != nil {
-		return nil, err
-	}
-	return resource.Encode(withoutMeta(doc))
-}
-
-func compilePredicate(raw json.RawMessage) (phase.Predicate, error) {
-	v, err := schema.DecodeJSON(raw)
-	if err != nil {
-		return nil, err
-	}
-	return phase.CompilePredicate(v)
 }

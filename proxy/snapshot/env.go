@@ -1,9 +1,13 @@
 package snapshot
 
 import (
+	"slices"
+	"strings"
+
 	"headgate/conf/resource"
 	"headgate/proxy/meter"
 	"headgate/proxy/phase"
+	"headgate/proxy/route"
 )
 
 // env implements phase.Env for one plugin of one route.
@@ -34,26 +38,29 @@ func (e *env) Upstream(doc []byte, part, name string) (phase.Upstream, error) {
 }
 
 func (e *env) UpstreamByID(id string) (phase.Upstream, bool) {
-	key := "upstreams/" + id
-	e.depends(key)
-	if u := e.st.sharedUpstream(key); u != nil {
+	if u := e.shared("upstreams/" + id); u != nil {
 		return u, true
 	}
 	return nil, false
 }
 
+// Shared: state belongs to the document that holds the configuration, so that routes of one service share its counters. It is made
+// anew only when that document is edited; a route that is compiled for another reason joins what the others use.
 func (e *env) Shared(part string, make func(before any) any) any {
-	// State belongs to the document that holds the configuration, so that routes of one service share its counters.
 	key := e.plugin + "/" + part
-	staged := e.st.state[e.owner]
-	if staged == nil {
-		staged = map[string]any{}
-		e.st.state[e.owner] = staged
+	if v, done := e.st.state[e.owner][key]; done {
+		return v
 	}
-	if _, done := staged[key]; !done {
-		staged[key] = make(e.st.c.state[e.owner][key])
+	v, has := e.st.c.state[e.owner][key]
+	if _, edited := e.st.edits[e.owner]; edited || !has {
+		v = make(v)
 	}
-	return staged[key]
+	if e.st.state[e.owner] == nil {
+		e.st.state[e.owner] = map[string]any{}
+	}
+	e.st.state[e.owner][key] = v
+	e.made = append(e.made, madeState{e.owner, key})
+	return v
 }
 
 func (e *env) BranchCounter(branch string) phase.Counter {
@@ -79,15 +86,17 @@ func (e *env) Recorder(preferName bool) phase.Recorder {
 	if preferName && e.r.ServiceName != "" {
 		labels.Service = e.r.ServiceName
 	}
-	hosts := append([]string{""}, e.doc.Hosts...)
-	if e.serves != nil {
-		hosts = append(hosts, e.serves.Hosts...)
+	rec := &recorder{uris: e.doc.URIs, hosts: []string{""}}
+	if hosts := e.hosts(); len(hosts) > 0 {
+		rec.hosts = rec.hosts[:0]
+		for _, h := range hosts {
+			rec.hosts = append(rec.hosts, strings.ToLower(h)) // as the router tells them
+		}
 	}
-	rec := &recorder{}
-	for _, uri := range e.doc.URIs {
-		for _, host := range hosts {
+	for _, uri := range rec.uris {
+		for _, host := range rec.hosts {
 			labels.MatchedURI, labels.MatchedHost = uri, host
-			rec.series = append(rec.series, matched{uri, host, e.st.c.opt.Meter.Route(labels)})
+			rec.series = append(rec.series, e.st.c.opt.Meter.Route(labels))
 		}
 	}
 	return rec
@@ -95,22 +104,16 @@ func (e *env) Recorder(preferName bool) phase.Recorder {
 
 // recorder records into the series of the pattern that the request matched.
 type recorder struct {
-	series []matched
+	uris, hosts []string
+	series      []*meter.RouteSeries // for each of uris, one for each of hosts
 }
 
-type matched struct {
-	uri, host string
-	*meter.RouteSeries
+func (r *recorder) find(m *route.Match) *meter.RouteSeries {
+	uri, host := max(slices.Index(r.uris, m.URI), 0), max(slices.Index(r.hosts, m.Host), 0)
+	return r.series[uri*len(r.hosts)+host]
 }
 
 func (r *recorder) Record(x *phase.Exchange) {
-	s := r.series[0].RouteSeries
-	for i := range r.series {
-		if r.series[i].uri == x.Match.URI && r.series[i].host == x.Match.Host {
-			s = r.series[i].RouteSeries
-			break
-		}
-	}
 	source := meter.SourceAPISIX
 	switch x.Response.Source {
 	case phase.FromGateway:
@@ -118,7 +121,7 @@ func (r *recorder) Record(x *phase.Exchange) {
 	case phase.FromUpstream:
 		source = meter.SourceUpstream
 	}
-	s.Observe(meter.Observation{
+	r.find(&x.Match).Observe(meter.Observation{
 		Code: x.Response.Status, Node: x.Attempts.Node, Consumer: x.Consumer.Name, Source: source,
 		Request: x.Elapsed(), Upstream: x.Attempts.Took(), HasUpstream: x.Attempts.Count > 0,
 		In: x.Request.Length, Out: x.Response.Sent,

@@ -3,6 +3,7 @@
 package snapshot
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"headgate/proxy/fault"
@@ -18,7 +19,8 @@ type Snapshot struct {
 
 	table  *route.Table[*Route]
 	serial uint64 // order of publication, from 1
-	pins   [pinShards]pinCount
+	_      [40]byte
+	pins   [pinShards]pinCount // on cache lines of their own: every request reads table
 }
 
 // Route is a compiled route; immutable, and shared by every snapshot until something that it was compiled from changes.
@@ -36,13 +38,14 @@ type Route struct {
 	// Vars is the route's predicate, nil when it has none.
 	Vars phase.Predicate
 
-	rule   route.Rule[*Route]
-	listed bool     // in the table (status 1)
-	deps   []string // keys of the documents it was compiled from, and of those it would be if they existed
-	inline map[string]*upstream.Upstream
-	start  []func(done <-chan struct{})
-	stop   chan struct{}
-	born   uint64
+	rule    route.Rule[*Route]
+	listed  bool // in the table (status 1)
+	inline  map[string]*upstream.Upstream
+	uses    []*shared
+	start   []func(done <-chan struct{})
+	stop    chan struct{}
+	running sync.WaitGroup
+	born    uint64
 }
 
 // Find returns the route for q among those that f accepts.
@@ -99,9 +102,11 @@ func (l *Live) Current() *Snapshot { return l.current.Load() }
 // publish puts s into force for every exchange that begins from now on.
 func (l *Live) publish(s *Snapshot) { l.current.Store(s) }
 
-// close ends the goroutines that the route's plugins run.
+// close ends the goroutines that the route's plugins run, waits for them, and closes the plugins, last to first, and the upstreams of
+// its own.
 func (r *Route) close() {
 	close(r.stop)
+	r.running.Wait()
 	if r.Chain != nil {
 		for _, c := range r.Chain.Closers {
 			c.Close()
@@ -115,6 +120,6 @@ func (r *Route) close() {
 // run starts the goroutines that were noted while the route was compiled. It is called after the publication.
 func (r *Route) run() {
 	for _, f := range r.start {
-		go f(r.stop)
+		r.running.Go(func() { f(r.stop) })
 	}
 }

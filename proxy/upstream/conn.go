@@ -1,28 +1,41 @@
 package upstream
 
 import (
-	"encoding/binary"
+	"errors"
 	"net"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"headgate/proxy/fault"
+	"headgate/proxy/netpoll"
 )
 
 // conn is one connection to an endpoint. It has no read buffer: a response is read into the exchange that asked for it, so that an idle
-// connection costs no memory and a byte that belongs to nobody cannot hide in one.
+// connection costs no memory and a byte that belongs to nobody cannot hide in one. One exchange at a time owns it.
 type conn struct {
-	net.Conn
+	net.Conn               // what is read and written: the socket, or TLS over it
+	socket   *netpoll.Conn // below everything
 	pool     *Pool
 	fd       int
-	tls      *recordReader // nil on plain connections
+	records  *recordReader // nil on plain connections
 	requests int
-	idleAt   time.Time
+	// expires is when the connection may no longer wait for a request, as an offset from the pool's epoch. The sweeper reads it
+	// without owning the connection.
+	expires atomic.Int64
+	// keepFor is how long the upstream promised to wait (Keep-Alive: timeout), 0 when it said nothing.
+	keepFor time.Duration
 	// reused says that the connection has carried an exchange before the present one.
 	reused bool
 	// filled says that the last read took all the space it was given; crypto/tls may then hold more of the same record.
 	filled bool
+	// unsent is why the request could not be written whole, nil when it was or is still being written. An answer may come all the same.
+	unsent *fault.Fault
+	// upload is the request body that is still leaving, nil when none is.
+	upload *upload
 }
 
 func (c *conn) Read(p []byte) (int, error) {
@@ -34,12 +47,16 @@ func (c *conn) Read(p []byte) (int, error) {
 // alive looks into the socket without taking anything out. Nothing to read is what an idle connection must show; the end of the
 // stream, an error, or bytes that nobody asked for mean that it cannot be used again.
 func (c *conn) alive() bool {
-	if c.tls != nil && c.tls.buffered() > 0 {
+	if c.records != nil && c.records.buffered() > 0 {
 		return false
 	}
+	return silent(c.fd)
+}
+
+func silent(fd int) bool {
 	var b [1]byte
 	for {
-		_, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(c.fd), uintptr(unsafe.Pointer(&b[0])), 1,
+		_, _, e := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), 1,
 			unix.MSG_PEEK|unix.MSG_DONTWAIT, 0, 0)
 		switch e {
 		case unix.EINTR:
@@ -52,23 +69,129 @@ func (c *conn) alive() bool {
 	}
 }
 
-// release gives c back after a complete exchange with nothing left over, or closes it. unused is the number of bytes that were read
-// beyond the response.
-func (c *conn) release(reusable bool, unused int) {
-	c.requests++
-	hidden := c.tls != nil && (c.filled || c.tls.buffered() > 0)
-	if !reusable || unused != 0 || hidden || c.requests >= c.pool.opt.MaxRequests {
-		c.discard()
-		return
-	}
-	c.reused = true
-	c.pool.put(c)
+// Of Linux's TCP states (include/net/tcp_states.h), the one after a reset.
+const tcpClose = 7
+
+// unheard says, of a connection that has ended without an answer, that the upstream cannot have taken the whole request: its kernel
+// refused a part of it (reset) or had not acknowledged all when it ended the stream. An upstream that has read a request to its end
+// and then closes leaves neither trace, and may have executed it.
+func (c *conn) unheard() bool {
+	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && (info.State == tcpClose || info.Unacked > 0)
 }
 
-// discard closes c for good.
+// release gives c back after a complete exchange with nothing left over, or closes it. unused is the number of bytes that were read
+// beyond the response.
+func (c *conn) release(reusable bool, unused int, now time.Time) {
+	c.requests++
+	hidden := c.records != nil && (c.filled || c.records.buffered() > 0)
+	limit := c.pool.opt.MaxRequests
+	switch {
+	case !c.sent():
+		c.abort()
+	case !reusable || unused != 0 || hidden || limit > 0 && c.requests >= limit:
+		c.discard()
+	default:
+		c.reused = true
+		c.pool.put(c, now)
+	}
+}
+
+// discard closes c, which nobody writes to, for good. Over TLS the upstream is told.
 func (c *conn) discard() {
 	c.pool.open.Add(-1)
 	_ = c.Close()
+}
+
+// abort closes c in whatever state it is, without a word, and returns when the request body is no longer in use.
+func (c *conn) abort() {
+	c.pool.open.Add(-1)
+	_ = c.socket.Close() // a closing alert could wait for room in the send buffer
+	if c.upload != nil {
+		<-c.upload.done
+	}
+}
+
+// Request bodies that are too long for one write with their head.
+const (
+	// uploadPiece is how much of one is written under one send timeout.
+	uploadPiece = 64 << 10
+	// uploadTick is how often the reader looks whether the body has left, which starts the clock for the answer.
+	uploadTick = 50 * time.Millisecond
+	// earlyAnswer is how long an answer is waited for when the request could not be written whole.
+	earlyAnswer = 200 * time.Millisecond
+)
+
+// upload is a request body on its way. It is written beside the reading of the answer, because an upstream may answer without reading
+// it all, and then perhaps not read on (RFC 9110 section 15.5.14; reliability C5).
+type upload struct {
+	done chan struct{}
+	err  error // valid when done is closed
+}
+
+func (c *conn) startUpload(body []byte, send time.Duration) {
+	up := &upload{done: make(chan struct{})}
+	c.upload = up
+	go func() {
+		defer close(up.done)
+		for len(body) > 0 && up.err == nil {
+			n := min(len(body), uploadPiece)
+			if up.err = c.SetWriteDeadline(time.Now().Add(send)); up.err == nil {
+				_, up.err = c.Write(body[:n])
+			}
+			body = body[n:]
+		}
+	}()
+}
+
+// sent says that the request has been written whole.
+func (c *conn) sent() bool {
+	if c.upload == nil {
+		return c.unsent == nil
+	}
+	select {
+	case <-c.upload.done:
+		c.unsent = sendFault(c.upload.err)
+		c.upload = nil
+		return c.unsent == nil
+	default:
+		return false
+	}
+}
+
+// readDuringUpload reads while the request body may still be leaving. The clock of the answer starts when it has left.
+func (c *conn) readDuringUpload(p []byte, timeout time.Duration) (int, error) {
+	for c.upload != nil {
+		patience := uploadTick
+		if c.sent() {
+			patience = timeout
+		} else if c.unsent != nil {
+			patience = earlyAnswer
+		}
+		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			return 0, err
+		}
+		n, err := c.Read(p)
+		if n > 0 || c.upload == nil || !isTimeout(err) {
+			return n, err
+		}
+	}
+	return c.Read(p)
+}
+
+func sendFault(err error) *fault.Fault {
+	switch {
+	case err == nil:
+		return nil
+	case isTimeout(err):
+		return fault.SendTimeout
+	}
+	return fault.SendFailed
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
 }
 
 // descriptor returns the file descriptor of a connection, which stays valid as long as the connection is open.
@@ -86,60 +209,4 @@ func descriptor(nc net.Conn) (int, error) {
 		return -1, err
 	}
 	return fd, nil
-}
-
-// recordReader stands between crypto/tls and the socket and hands over at most one TLS record per read. crypto/tls reads ahead
-// into a buffer that cannot be inspected; this way whatever came in too much stays here, where buffered shows it.
-type recordReader struct {
-	net.Conn
-	buf        []byte
-	start, end int
-	rest       int // bytes of the current record that have not been handed over
-}
-
-const tlsHeader = 5
-
-func newRecordReader(nc net.Conn) *recordReader {
-	return &recordReader{Conn: nc, buf: make([]byte, 0, 4096)}
-}
-
-// buffered is the number of bytes taken from the socket that crypto/tls has not seen.
-func (r *recordReader) buffered() int { return r.end - r.start }
-
-func (r *recordReader) Read(p []byte) (int, error) {
-	if r.start == r.end {
-		if r.rest > 0 && len(p) > r.rest { // inside a large record: straight through, never past its end
-			p = p[:r.rest]
-		}
-		if r.rest > 0 {
-			n, err := r.Conn.Read(p)
-			r.rest -= n
-			return n, err
-		}
-		r.start, r.end = 0, 0
-		n, err := r.Conn.Read(r.buf[:cap(r.buf)])
-		if n == 0 {
-			return 0, err
-		}
-		r.end = n
-	}
-	if r.rest == 0 {
-		for r.end-r.start < tlsHeader {
-			if r.start > 0 {
-				copy(r.buf[:cap(r.buf)], r.buf[r.start:r.end])
-				r.end, r.start = r.end-r.start, 0
-			}
-			n, err := r.Conn.Read(r.buf[r.end:cap(r.buf)])
-			r.end += n
-			if n == 0 {
-				return 0, err
-			}
-		}
-		h := r.buf[r.start:r.end]
-		r.rest = tlsHeader + int(binary.BigEndian.Uint16(h[3:tlsHeader]))
-	}
-	n := copy(p, r.buf[r.start:min(r.end, r.start+r.rest)])
-	r.start += n
-	r.rest -= n
-	return n, nil
 }

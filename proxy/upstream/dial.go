@@ -5,13 +5,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
-	"sync"
-	"sync/atomic"
+	"syscall"
 	"time"
 
 	"headgate/proxy/fault"
@@ -27,29 +24,24 @@ type dialer struct {
 	failed   func(endpoint string, f *fault.Fault, err error)
 }
 
-// connect resolves, dials and shakes hands, all before ctx ends. Addresses are tried one after another.
+// connect resolves, dials and shakes hands, all before ctx ends.
 func (d *dialer) connect(ctx context.Context) (*conn, *fault.Fault) {
 	addrs, err := d.resolver.lookup(ctx, d.host)
-	if err != nil || len(addrs) == 0 {
+	if err != nil {
 		return nil, d.report(fault.UnknownNode, err)
 	}
-	var nc net.Conn
-	for _, a := range addrs {
-		var nd net.Dialer
-		if nc, err = nd.DialContext(ctx, "tcp", net.JoinHostPort(a.String(), d.port)); err == nil {
-			break
-		}
-	}
+	nc, err := d.dialOne(ctx, addrs)
 	if err != nil {
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil:
+		case isTimeout(err) || ctx.Err() != nil:
 			return nil, d.report(fault.ConnectTimeout, err)
 		case isSocketShortage(err):
 			return nil, d.report(fault.NoUpstreamSocket, err)
 		}
 		return nil, d.report(fault.ConnectFailed, err)
 	}
-	c := &conn{Conn: netpoll.NewConn(nc)}
+	c := &conn{socket: netpoll.NewConn(nc)}
+	c.Conn = c.socket
 	if c.fd, err = descriptor(nc); err != nil {
 		_ = nc.Close()
 		return nil, d.report(fault.ConnectFailed, err)
@@ -57,8 +49,8 @@ func (d *dialer) connect(ctx context.Context) (*conn, *fault.Fault) {
 	if d.tls == nil {
 		return c, nil
 	}
-	c.tls = newRecordReader(c.Conn)
-	tc := tls.Client(c.tls, d.tls)
+	c.records = newRecordReader(c.socket)
+	tc := tls.Client(c.records, d.tls)
 	if err = tc.HandshakeContext(ctx); err != nil {
 		_ = nc.Close()
 		if ctx.Err() != nil {
@@ -70,6 +62,27 @@ func (d *dialer) connect(ctx context.Context) (*conn, *fault.Fault) {
 	return c, nil
 }
 
+// minShare is the least time that one address of several gets before the next one is tried.
+const minShare = 250 * time.Millisecond
+
+// dialOne tries the addresses one after another until one answers. An address that does not answer takes its share of the time, no
+// more, so that the others get their turn.
+func (d *dialer) dialOne(ctx context.Context, addrs []netip.Addr) (nc net.Conn, err error) {
+	end, bounded := ctx.Deadline()
+	for i, a := range addrs {
+		var nd net.Dialer
+		if others := len(addrs) - i; bounded && others > 1 {
+			now := time.Now()
+			nd.Deadline = now.Add(max(end.Sub(now)/time.Duration(others), minShare))
+		}
+		nc, err = nd.DialContext(ctx, "tcp", net.JoinHostPort(a.String(), d.port))
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return nc, err
+}
+
 func (d *dialer) report(f *fault.Fault, err error) *fault.Fault {
 	if d.failed != nil {
 		d.failed(net.JoinHostPort(d.host, d.port), f, err)
@@ -77,71 +90,13 @@ func (d *dialer) report(f *fault.Fault, err error) *fault.Fault {
 	return f
 }
 
-// Resolver turns names into addresses and remembers them. A name that cannot be refreshed keeps its last good addresses for an hour.
-type Resolver struct {
-	// Refresh is how long an answer is fresh; the next dial after it asks again.
-	Refresh time.Duration
-	// Lookup asks the system; tests replace it.
-	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
-
-	mu    sync.Mutex
-	names map[string]*resolved
-}
-
-type resolved struct {
-	mu    sync.Mutex // held while one caller asks; the others wait for the answer
-	addrs []netip.Addr
-	at    time.Time
-	turn  atomic.Uint32
-}
-
-const staleFor = time.Hour
-
-// NewResolver returns a resolver that asks the operating system.
-func NewResolver(refresh time.Duration) *Resolver {
-	return &Resolver{Refresh: refresh, names: map[string]*resolved{}, Lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
-		return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	}}
-}
-
-// lookup returns the addresses of host, starting with another one each time.
-func (r *Resolver) lookup(ctx context.Context, host string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{a}, nil
-	}
-	r.mu.Lock()
-	e := r.names[host]
-	if e == nil {
-		e = &resolved{}
-		r.names[host] = e
-	}
-	r.mu.Unlock()
-
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(e.addrs) == 0 || time.Since(e.at) > r.Refresh {
-		addrs, err := r.Lookup(ctx, host)
-		switch {
-		case err == nil && len(addrs) > 0:
-			e.addrs, e.at = addrs, time.Now()
-		case len(e.addrs) == 0 || time.Since(e.at) > staleFor:
-			if err == nil {
-				err = fmt.Errorf("no address for %q", host)
-			}
-			return nil, err
-		}
-	}
-	out := make([]netip.Addr, 0, len(e.addrs))
-	first := int(e.turn.Add(1)-1) % len(e.addrs)
-	for i := range e.addrs {
-		out = append(out, e.addrs[(first+i)%len(e.addrs)].Unmap())
-	}
-	return out, nil
+func isSocketShortage(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EADDRNOTAVAIL)
 }
 
 // TLSOptions are what a TLS connection to an upstream is verified and identified with.
 type TLSOptions struct {
-	// ServerName is sent as SNI and must be in the certificate.
+	// ServerName is sent as SNI, unless it is an address, and must be in the certificate.
 	ServerName string
 	// Verify checks the certificate chain and name; the default is to do so.
 	Verify bool
@@ -159,7 +114,7 @@ func (o TLSOptions) config() *tls.Config {
 		Certificates:       o.Certificates,
 		MinVersion:         tls.VersionTLS12,
 		NextProtos:         []string{"http/1.1"},
-		ClientSessionCache: tls.NewLRUClientSessionCache(8),
+		ClientSessionCache: tls.NewLRUClientSessionCache(1), // one endpoint, one name
 	}
 }
 

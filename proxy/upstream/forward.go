@@ -1,8 +1,6 @@
 package upstream
 
 import (
-	"errors"
-	"os"
 	"time"
 
 	"headgate/proxy/fault"
@@ -17,8 +15,8 @@ const (
 )
 
 // Forward sends the exchange and fills in its Response. It is the only retry loop of the house (contract section 3.2): another
-// endpoint is tried when nothing was sent, or when the method may be repeated; never the same endpoint twice while others are
-// left, never once response bytes have come. The fault of the last attempt is returned when none succeeded.
+// endpoint is tried when nothing was sent, or when the method may be repeated; never the same endpoint twice, never once the head of an
+// answer was there. The fault of the last attempt is returned when none succeeded.
 func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 	if len(u.nodes) == 0 {
 		return fault.NoEndpoint
@@ -39,18 +37,19 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 		tried.Add(i)
 		n := u.nodes[i]
 		x.Attempts.Addr, x.Attempts.Node, x.Attempts.NodePort = n.addr, n.Host, n.Port
-		n.Inflight.Add(1)
+		if x.Send() == phase.Stop {
+			return nil
+		}
 		f := u.attempt(x, n)
-		n.Inflight.Add(-1)
 		if f == nil {
-			if u.observer != nil && x.Attempts.Head > 0 {
+			if u.observer != nil {
 				u.observer.Observe(i, x.Attempts.Head-x.Attempts.Connected)
 			}
 			return nil
 		}
 		x.Attempts.Note(f.Status)
 		switch {
-		case f.Retry == fault.Never, f.Retry == fault.Sent && !repeatable(x), try >= u.retries:
+		case f.Retry == fault.Never, f.Retry == fault.Sent && !repeatable(&x.Request), try >= u.retries:
 			return f
 		case u.retryTimeout > 0 && x.Elapsed()-start >= u.retryTimeout:
 			return fault.RetryDeadline
@@ -59,197 +58,217 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 }
 
 // repeatable: methods that may reach an upstream twice (contract section 3.2; POST, PATCH and LOCK may not).
-func repeatable(x *phase.Exchange) bool {
-	m := x.Request.Method
-	if len(x.Request.OutMethod) > 0 {
-		m = x.Request.OutMethod
-	}
-	switch string(m) {
+func repeatable(q *phase.Request) bool {
+	switch string(outMethod(q)) {
 	case "POST", "PATCH", "LOCK":
 		return false
 	}
 	return true
 }
 
-// attempt makes one try at one endpoint. A connection that had served before and dies without a single response byte was closed by
-// the upstream while it was idle: the request is repeated once on a new connection, and that does not count as a try.
+// attempt makes one try at one endpoint, which counts it as under way until the answer has been read. A connection that had served
+// before and was closed by the upstream while it was idle shows that only now, when the close and the request met on the way: the request is
+// repeated once on a new connection, and that does not count as a try.
 func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
-	if x.Send() == phase.Stop {
-		return nil
-	}
-	now := time.Now()
-	c, f := n.pool.get(now, u.connect)
-	if f != nil {
+	if f := u.prepare(x, n); f != nil {
 		return f
 	}
-	reused := c.reused
-	if !reused { // dialling took its time
-		now = time.Now()
-	}
-	f = u.exchange(x, n, c, now)
-	if f == fault.ClosedBeforeHead && reused || f == fault.SendFailed && reused {
-		if c, f = n.pool.fresh(u.connect); f != nil {
-			return f
+	n.Inflight.Add(1)
+	now := x.Start.Add(x.Elapsed())
+	c, f := n.pool.get(now, u.connect)
+	if f == nil {
+		var stale bool
+		if !c.reused { // dialling took its time
+			now = x.Start.Add(x.Elapsed())
 		}
-		f = u.exchange(x, n, c, time.Now())
+		if stale, f = u.exchange(x, n, c, now); stale {
+			if c, f = n.pool.fresh(u.connect); f == nil {
+				_, f = u.exchange(x, n, c, x.Start.Add(x.Elapsed()))
+			}
+		}
+	}
+	if f != nil || x.Response.Stream == nil { // a stream takes itself off the count
+		n.Inflight.Add(-1)
 	}
 	return f
 }
 
-// exchange sends the request over c and reads the answer. c is given back, closed, or handed to the response's stream.
-func (u *Upstream) exchange(x *phase.Exchange, n *node, c *conn, now time.Time) *fault.Fault {
-	x.Attempts.Connected = now.Sub(x.Start)
-	if f := u.write(x, n, c, now); f != nil {
-		c.discard()
-		return f
+// prepare writes the request into x.Wire.Out, with its body when that is short.
+func (u *Upstream) prepare(x *phase.Exchange, n *node) (f *fault.Fault) {
+	out, f := appendRequest(x.Wire.Out[:0], x, u.host(x, n))
+	if body := x.Request.Body; len(body) <= joinLimit {
+		out = append(out, body...)
 	}
+	x.Wire.Out = out
+	return f
+}
+
+// exchange sends the request over c and reads the answer. c is given back, closed, or handed to the response's stream. With a fault,
+// stale says that the connection was at its end before the request came, so that the upstream has not executed it.
+func (u *Upstream) exchange(x *phase.Exchange, n *node, c *conn, now time.Time) (stale bool, f *fault.Fault) {
+	x.Attempts.Connected = now.Sub(x.Start)
+	u.write(x, c, now)
+	lines := x.Response.Header.Len() // set by plugins already; what a refused head adds goes again
+	h, end, read, f := u.readHead(x, c)
+	if f == nil && c.reused && h.status == 408 && !h.keepAlive {
+		// What servers say when they close an idle connection (RFC 9110 section 15.5.9); it was not the answer to this request.
+		f, stale = fault.ClosedBeforeHead, true
+	}
+	if f == nil {
+		x.Attempts.Head = x.Elapsed()
+		if f = u.receive(x, c, n, h, end, read); f == nil {
+			return false, nil
+		}
+	} else if c.reused && (f == fault.ClosedBeforeHead || f == fault.SendFailed) {
+		stale = stale || c.unsent != nil || repeatable(&x.Request) || c.unheard()
+	}
+	x.Response.Header.Truncate(lines)
+	c.abort()
+	return stale, f
+}
+
+// write sends the request; a long body goes on leaving in the background. An error is left in c.unsent, since an answer may be there
+// nevertheless.
+func (u *Upstream) write(x *phase.Exchange, c *conn, now time.Time) {
+	err := c.SetWriteDeadline(now.Add(u.send))
+	if err == nil {
+		_, err = c.Write(x.Wire.Out)
+	}
+	c.unsent = sendFault(err)
+	if body := x.Request.Body; err == nil && len(body) > joinLimit {
+		c.startUpload(body, u.send)
+	}
+}
+
+// readHead reads the head of the answer into x.Wire.In, where it ends at end, and what came with it up to read; 1xx answers are passed
+// over. The whole head has one clock.
+func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, f *fault.Fault) {
+	lines := x.Response.Header.Len()
 	in := x.Wire.In
 	if cap(in) < firstRead {
 		in = make([]byte, firstRead)
 	}
 	in = in[:cap(in)]
-	read, scanned := 0, 0
-	lines := x.Response.Header.Len() // set by plugins already; what a refused head adds goes again
-	if err := c.SetReadDeadline(now.Add(u.read)); err != nil {
-		c.discard()
-		return fault.ClosedBeforeHead
+	x.Wire.In = in
+	patience := u.read
+	if c.unsent != nil {
+		patience = earlyAnswer
 	}
-	for interim := 0; ; {
-		end := headEnd(in[:read], scanned)
-		if end < 0 {
+	if err := c.SetReadDeadline(x.Start.Add(x.Elapsed() + patience)); err != nil {
+		return h, 0, 0, fault.ClosedBeforeHead
+	}
+	isHead := string(outMethod(&x.Request)) == "HEAD"
+	for scanned, interim := 0, 0; ; {
+		if end = headEnd(in[:read], scanned); end < 0 {
+			if read > scanned && !plausible(in[:read]) {
+				return h, 0, read, fault.BadHead
+			}
 			scanned = read
-			var f *fault.Fault
-			if in, read, f = u.readMore(c, in, read); f != nil {
-				x.Wire.In = in
-				c.discard()
-				return f
+			if in, read, f = u.readMore(x, c, read); f != nil {
+				if interim > 0 && (f == fault.ClosedBeforeHead || f == fault.SendFailed) {
+					f = fault.HeadCut // bytes have come
+				}
+				return h, 0, read, f
 			}
 			continue
 		}
-		h, f := parseHead(in[:end], string(x.Request.Method) == "HEAD", &x.Response.Header)
-		if f == nil && h.status < 200 {
-			x.Response.Header.Truncate(lines)
-			if interim++; h.status == 101 || interim > maxInterim {
-				f = fault.BadHead
-			} else {
-				read = copy(in, in[end:read])
-				scanned = 0
-				continue
-			}
-		}
-		x.Wire.In = in
-		if f == nil {
-			x.Attempts.Head = x.Elapsed()
-			if f = u.receive(x, c, h, in, end, read); f == nil {
-				return nil
-			}
+		h, f = parseHead(in[:end], isHead, &x.Response.Header)
+		if f != nil || h.status >= 200 {
+			return h, end, read, f
 		}
 		x.Response.Header.Truncate(lines)
-		c.discard()
-		return f
+		if interim++; h.status == 101 || interim > maxInterim {
+			return h, end, read, fault.BadHead
+		}
+		read = copy(in, in[end:read])
+		scanned = 0
 	}
-}
-
-// write sends head and body.
-func (u *Upstream) write(x *phase.Exchange, n *node, c *conn, now time.Time) *fault.Fault {
-	out := appendRequest(x.Wire.Out[:0], x, u.host(x, n))
-	body := x.Request.Body
-	if len(body) <= joinLimit {
-		out, body = append(out, body...), nil
-	}
-	x.Wire.Out = out
-	if err := c.SetWriteDeadline(now.Add(u.send)); err != nil {
-		return fault.SendFailed
-	}
-	_, err := c.Write(out)
-	if err == nil && len(body) > 0 {
-		_, err = c.Write(body)
-	}
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fault.SendTimeout
-	}
-	return fault.SendFailed
 }
 
 // readMore reads behind in[:read], making room up to the limit of a head.
-func (u *Upstream) readMore(c *conn, in []byte, read int) ([]byte, int, *fault.Fault) {
+func (u *Upstream) readMore(x *phase.Exchange, c *conn, read int) ([]byte, int, *fault.Fault) {
+	in := x.Wire.In
 	if read == len(in) {
 		if len(in) >= u.maxHead {
 			return in, read, fault.BadHead
 		}
-		bigger := make([]byte, min(2*len(in), u.maxHead))
-		copy(bigger, in)
-		in = bigger
+		in = make([]byte, min(2*len(in), u.maxHead))
+		copy(in, x.Wire.In)
+		x.Wire.In = in
 	}
-	n, err := c.Read(in[read:])
+	n, err := c.readDuringUpload(in[read:], u.read)
 	read += n
-	if n > 0 || err == nil {
-		return in, read, nil
-	}
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case n > 0 || err == nil:
+		return in, read, nil
+	case read > 0 && !isTimeout(err):
+		return in, read, fault.HeadCut
+	case c.unsent != nil:
+		return in, read, c.unsent
+	case isTimeout(err):
 		return in, read, fault.HeadTimeout
-	case read == 0:
-		return in, read, fault.ClosedBeforeHead
+	case !c.sent(): // closed in the middle of the upload
+		return in, read, fault.SendFailed
 	}
-	return in, read, fault.HeadCut
+	return in, read, fault.ClosedBeforeHead
 }
 
-// receive turns the head h, which ends at in[end], and what follows it into the response. A body that is there already, or that fits
-// behind the head and has a known length, is taken whole; everything else is streamed. With a fault, c is still the caller's.
-func (u *Upstream) receive(x *phase.Exchange, c *conn, h head, in []byte, end, read int) *fault.Fault {
-	r := &x.Response
+// receive turns the head h, which ends at end in x.Wire.In, and what follows it into the response. A body that is there already, or that
+// fits behind the head and has a known length, is taken whole; everything else is streamed. With a fault, c is still the caller's.
+func (u *Upstream) receive(x *phase.Exchange, c *conn, n *node, h head, end, read int) *fault.Fault {
+	r, in := &x.Response, x.Wire.In
+	c.keepFor = h.keepFor
+	var body []byte
+	whole, used := true, 0
 	switch h.framing {
 	case noBody:
-		r.Body, r.HeadLength = nil, h.announced
-		u.whole(x, c, h, read-end)
+		r.HeadLength = h.announced
 	case byLength:
-		for int64(read-end) < h.length && h.length <= int64(len(in)-end) {
-			n, err := c.Read(in[read:])
-			read += n
-			if n == 0 && err != nil {
-				if errors.Is(err, os.ErrDeadlineExceeded) {
-					return fault.ReadTimeout
-				}
-				return fault.BodyCut
+		if whole = h.length <= int64(len(in)-end); whole {
+			var f *fault.Fault
+			used = int(h.length)
+			if read, f = u.readUpTo(c, in, read, end+used); f != nil {
+				return f
 			}
+			body = in[end : end+used]
 		}
-		if int64(read-end) < h.length {
-			u.stream(x, c, h, in[end:read])
-			break
-		}
-		r.Body = in[end : end+int(h.length)]
-		u.whole(x, c, h, read-end-int(h.length))
 	case byChunks:
-		body, used, ok, f := unchunk(in[end:read])
-		if f != nil {
+		var f *fault.Fault
+		if body, used, whole, f = unchunk(in[end:read]); f != nil {
 			return f
 		}
-		if !ok {
-			u.stream(x, c, h, in[end:read])
-			break
-		}
+	case byClose:
+		whole = false
+	}
+	if whole {
+		now := x.Elapsed()
+		x.Attempts.End = now
 		r.Body = body
-		u.whole(x, c, h, read-end-used)
-	default:
-		u.stream(x, c, h, in[end:read])
+		c.release(h.keepAlive, read-end-used, x.Start.Add(now))
+	} else {
+		r.Stream = newStream(x, c, n, h, u.read, in[end:read])
+		r.Size = h.length
 	}
 	r.Status, r.Source = h.status, phase.FromUpstream
 	x.Attempts.Note(h.status)
 	return nil
 }
 
-func (u *Upstream) whole(x *phase.Exchange, c *conn, h head, unused int) {
-	x.Attempts.End = x.Elapsed()
-	c.release(h.keepAlive, unused)
-}
-
-func (u *Upstream) stream(x *phase.Exchange, c *conn, h head, pending []byte) {
-	x.Response.Stream = newStream(x, c, h, u.read, pending)
-	x.Response.Size = h.length
+// readUpTo reads until in[:end] is full. It offers the whole of in, so that bytes which belong to no answer show up.
+func (u *Upstream) readUpTo(c *conn, in []byte, read, end int) (int, *fault.Fault) {
+	for read < end {
+		if err := c.SetReadDeadline(time.Now().Add(u.read)); err != nil {
+			return read, fault.BodyCut
+		}
+		n, err := c.Read(in[read:])
+		if read += n; n == 0 && err != nil {
+			if isTimeout(err) {
+				return read, fault.ReadTimeout
+			}
+			return read, fault.BodyCut
+		}
+	}
+	return read, nil
 }
 
 var _ phase.Upstream = (*Upstream)(nil)

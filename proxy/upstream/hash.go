@@ -39,12 +39,13 @@ func newHashKey(on, key string) (*hashKey, error) {
 }
 
 func (h *hashKey) of(x *phase.Exchange) uint64 {
+	scratch := x.Arena()
 	if h.template != nil {
-		if text, resolved := h.template.Append(x.Arena(), x); resolved > 0 {
-			return xxhash.Sum64(x.Commit(text))
+		if text, resolved := h.template.Append(scratch, x); resolved > 0 {
+			return xxhash.Sum64(text[len(scratch):])
 		}
-	} else if v, ok := h.value.Append(x.Arena(), x); ok {
-		return xxhash.Sum64(x.Commit(v))
+	} else if v, ok := h.value.Append(scratch, x); ok {
+		return xxhash.Sum64(v[len(scratch):])
 	}
 	return xxhash.Sum64(x.Client.Text)
 }

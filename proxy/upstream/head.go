@@ -2,7 +2,8 @@ package upstream
 
 import (
 	"bytes"
-	"strconv"
+	"time"
+	"unsafe"
 
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
@@ -26,21 +27,37 @@ type head struct {
 	length    int64 // byLength; else -1
 	announced int64 // Content-Length of a bodyless answer (HEAD, 304), -1 when absent
 	keepAlive bool
+	// keepFor is how long the upstream will wait for the next request, 0 when it does not say.
+	keepFor time.Duration
 }
 
-// maxInterim bounds the 1xx answers that may come before the real one.
-const maxInterim = 16
+// Limits of a response head beside its size.
+const (
+	maxInterim = 16  // 1xx answers before the real one
+	maxLines   = 512 // header lines
+)
+
+var crlfcrlf = []byte("\r\n\r\n")
 
 // headEnd returns the index behind the empty line that ends the head, or -1. from is where the search may begin.
 func headEnd(b []byte, from int) int {
-	i := bytes.Index(b[max(from-3, 0):], crlfcrlf)
+	from = max(from-3, 0)
+	i := bytes.Index(b[from:], crlfcrlf)
 	if i < 0 {
 		return -1
 	}
-	return max(from-3, 0) + i + len(crlfcrlf)
+	return from + i + len(crlfcrlf)
 }
 
-var crlfcrlf = []byte("\r\n\r\n")
+// plausible says whether b can be the beginning of a head, so that what is none is not waited for.
+func plausible(b []byte) bool {
+	const version = "HTTP/1."
+	if n := min(len(b), len(version)); string(b[:n]) != version[:n] {
+		return false
+	}
+	i := bytes.IndexByte(b, '\n')
+	return i < 0 || b[i-1] == '\r'
+}
 
 // parseHead reads one complete response head (b ends with the empty line) and adds the end-to-end lines to h; they point into b.
 // Anything that a strict reader could take for another message is refused (RFC 9112 sections 4, 5 and 6).
@@ -60,9 +77,10 @@ func parseHead(b []byte, headRequest bool, h *phase.Header) (head, *fault.Fault)
 	if len(line) > 12 && line[12] != ' ' || r.status < 100 || r.status > 599 || !wire.ValidValue(line[12:]) {
 		return r, fault.BadHead
 	}
+	mine := h.Len() // the lines before are not the upstream's
 	var chunked, closing, keep bool
-	var named [4][]byte // Connection lines that name others
-	lists := 0
+	var named [4][]byte // Connection values that name other lines
+	lists, lines := 0, 0
 	for {
 		line, rest, ok = wire.CutLine(rest)
 		if !ok {
@@ -72,7 +90,7 @@ func parseHead(b []byte, headRequest bool, h *phase.Header) (head, *fault.Fault)
 			break
 		}
 		colon := bytes.IndexByte(line, ':')
-		if colon <= 0 || !wire.ValidName(line[:colon]) {
+		if lines++; lines > maxLines || colon <= 0 || !wire.ValidName(line[:colon]) {
 			return r, fault.BadHead
 		}
 		name, value := line[:colon], wire.Trim(line[colon+1:])
@@ -92,31 +110,50 @@ func parseHead(b []byte, headRequest bool, h *phase.Header) (head, *fault.Fault)
 			}
 			chunked = true
 		case lineConnection:
-			closing = closing || wire.HasToken(value, "close")
-			keep = keep || wire.HasToken(value, "keep-alive")
-			if lists == len(named) {
+			switch {
+			case phase.EqualName(value, "keep-alive"):
+				keep = true
+			case phase.EqualName(value, "close"):
+				closing = true
+			case lists == len(named):
 				return r, fault.BadHead
+			default:
+				closing = closing || wire.HasToken(value, "close")
+				keep = keep || wire.HasToken(value, "keep-alive")
+				named[lists] = value
+				lists++
 			}
-			named[lists] = value
-			lists++
+		case lineKeepAlive:
+			r.keepFor = promised(value)
 		case lineDropped:
 		default:
 			h.Add(name, value)
 		}
 	}
-	for _, v := range named[:lists] {
-		wire.StripNamed(h, v)
+	if lists > 0 {
+		dropNamed(h, mine, named[:lists])
 	}
+	r.keepAlive = !closing && (http11 || keep) && r.keepFor >= 0
+	if f := r.frame(chunked, headRequest); f != nil {
+		return r, f
+	}
+	return r, nil
+}
+
+// frame settles where the body ends (RFC 9112 section 6.3).
+func (r *head) frame(chunked, headRequest bool) *fault.Fault {
 	if chunked && r.announced >= 0 {
-		return r, fault.BadHead
+		return fault.BadHead
 	}
-	r.keepAlive = !closing && (http11 || keep)
 	switch {
 	case r.status < 200 || r.status == 204:
-		r.framing, r.announced = noBody, -1
 		if chunked {
-			return r, fault.BadHead
+			return fault.BadHead
 		}
+		if r.announced > 0 { // a body may come that must not be taken for the next answer
+			r.keepAlive = false
+		}
+		r.framing, r.announced = noBody, -1
 	case headRequest || r.status == 304:
 		r.framing = noBody
 	case chunked:
@@ -127,7 +164,62 @@ func parseHead(b []byte, headRequest bool, h *phase.Header) (head, *fault.Fault)
 	default:
 		r.framing, r.keepAlive = byClose, false
 	}
-	return r, nil
+	return nil
+}
+
+// promised reads the timeout of a Keep-Alive value and takes a second off for the way. 0 means that there is none, -1 that the
+// connection is not worth keeping.
+func promised(value []byte) time.Duration {
+	for len(value) > 0 {
+		var e []byte
+		e, value = wire.NextElement(value)
+		const prefix = "timeout="
+		if len(e) <= len(prefix) || !phase.EqualName(e[:len(prefix)], prefix) {
+			continue
+		}
+		seconds, ok := wire.ParseLength(e[len(prefix):])
+		switch {
+		case !ok || seconds > 1<<30:
+			return 0
+		case seconds <= 1:
+			return -1
+		}
+		return time.Duration(seconds-1) * time.Second
+	}
+	return 0
+}
+
+// dropNamed removes those of the lines from start on that the Connection values name. What describes the body or belongs to the
+// client's session cannot be taken away like this.
+func dropNamed(h *phase.Header, start int, values [][]byte) {
+	fields := h.Fields()
+	kept := start
+	for _, f := range fields[start:] {
+		if !isNamed(f.Name, values) || endures(f.Name) {
+			fields[kept] = f
+			kept++
+		}
+	}
+	h.Truncate(kept)
+}
+
+func isNamed(name []byte, values [][]byte) bool {
+	token := unsafe.String(unsafe.SliceData(name), len(name)) // read only, and only during this call
+	for _, v := range values {
+		if wire.HasToken(v, token) {
+			return true
+		}
+	}
+	return false
+}
+
+func endures(name []byte) bool {
+	for _, p := range [...]string{"content-type", "content-encoding", "set-cookie", "location", "www-authenticate"} {
+		if phase.EqualName(name, p) {
+			return true
+		}
+	}
+	return false
 }
 
 type lineKind uint8
@@ -137,6 +229,7 @@ const (
 	lineContentLength
 	lineTransferEncoding
 	lineConnection
+	lineKeepAlive
 	lineDropped
 )
 
@@ -161,7 +254,7 @@ func responseLine(name []byte) lineKind {
 			return lineConnection
 		}
 		if phase.EqualName(name, "keep-alive") {
-			return lineDropped
+			return lineKeepAlive
 		}
 	case 14:
 		if phase.EqualName(name, "content-length") {
@@ -181,45 +274,4 @@ func responseLine(name []byte) lineKind {
 		}
 	}
 	return lineOther
-}
-
-// appendRequest writes the request head. host is the Host to send.
-func appendRequest(dst []byte, x *phase.Exchange, host []byte) []byte {
-	q := &x.Request
-	method := q.Method
-	if len(q.OutMethod) > 0 {
-		method = q.OutMethod
-	}
-	dst = append(dst, method...)
-	dst = append(dst, ' ')
-	dst = append(dst, q.OutTarget...)
-	dst = append(dst, " HTTP/1.1\r\nHost: "...)
-	dst = append(dst, host...)
-	dst = append(dst, '\r', '\n')
-	dst = appendHeader(dst, &q.Header)
-	if len(q.Body) > 0 || wantsLength(method) {
-		dst = append(dst, "Content-Length: "...)
-		dst = strconv.AppendInt(dst, int64(len(q.Body)), 10)
-		dst = append(dst, '\r', '\n')
-	}
-	return append(dst, '\r', '\n')
-}
-
-// wantsLength: a request with one of these methods says so when its body is empty (RFC 9110 section 8.6).
-func wantsLength(method []byte) bool {
-	switch string(method) {
-	case "POST", "PUT", "PATCH":
-		return true
-	}
-	return false
-}
-
-func appendHeader(dst []byte, h *phase.Header) []byte {
-	for _, f := range h.Fields() {
-		dst = append(dst, f.Name...)
-		dst = append(dst, ':', ' ')
-		dst = append(dst, f.Value...)
-		dst = append(dst, '\r', '\n')
-	}
-	return dst
 }

@@ -3,9 +3,7 @@
 package upstream
 
 import (
-	"errors"
 	"sync"
-	"syscall"
 	"time"
 
 	"headgate/proxy/fault"
@@ -107,8 +105,4 @@ func (h *Hub) sweep() {
 			}
 		}
 	}
-}
-
-func isSocketShortage(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EADDRNOTAVAIL)
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -10,11 +11,12 @@ import (
 
 // PoolOptions are the limits of the connections to one endpoint (contract section 3.1, keepalive_pool).
 type PoolOptions struct {
-	// Size is the number of idle connections kept; more are closed. Default 320.
+	// Size is the number of idle connections kept; more are closed. 0 keeps none.
 	Size int
-	// IdleTimeout is how long a connection may wait for its next request; 0 sets no limit.
+	// IdleTimeout is how long a connection may wait for its next request; 0 sets no limit. What the upstream itself announces
+	// (Keep-Alive: timeout) counts when it is shorter.
 	IdleTimeout time.Duration
-	// MaxRequests is how many requests one connection may carry. Default 1000.
+	// MaxRequests is how many requests one connection may carry; 0 sets no limit.
 	MaxRequests int
 }
 
@@ -22,12 +24,14 @@ type PoolOptions struct {
 // linked into two stacks, whose heads carry a version against the ABA problem. Last in, first out: the warmest connection serves,
 // the others age and go.
 type Pool struct {
-	dial *dialer
-	opt  PoolOptions
+	dial  *dialer
+	opt   PoolOptions
+	epoch time.Time
 
 	slots []poolSlot
-	idle  atomic.Uint64 // stack of slots that hold a connection: version<<32 | slot+1
-	free  atomic.Uint64 // stack of slots that hold none
+	// idle links the slots that were filled: version<<32 | slot+1. The sweeper may have emptied some of them meanwhile.
+	idle atomic.Uint64
+	free atomic.Uint64 // the others, all empty
 
 	open   atomic.Int64 // connections that exist, idle or not
 	closed atomic.Bool
@@ -36,13 +40,14 @@ type Pool struct {
 	key  string
 }
 
+// poolSlot holds an idle connection. Whoever swaps the pointer out owns the connection.
 type poolSlot struct {
 	conn atomic.Pointer[conn]
 	next atomic.Uint32
 }
 
 func newPool(key string, d *dialer, opt PoolOptions) *Pool {
-	p := &Pool{key: key, dial: d, opt: opt, slots: make([]poolSlot, opt.Size)}
+	p := &Pool{key: key, dial: d, opt: opt, epoch: time.Now(), slots: make([]poolSlot, opt.Size)}
 	for i := range p.slots {
 		p.push(&p.free, uint32(i+1))
 	}
@@ -76,13 +81,17 @@ func (p *Pool) pop(head *atomic.Uint64) uint32 {
 
 // takeIdle returns the warmest idle connection, nil when there is none.
 func (p *Pool) takeIdle() *conn {
-	slot := p.pop(&p.idle)
-	if slot == 0 {
-		return nil
+	for {
+		slot := p.pop(&p.idle)
+		if slot == 0 {
+			return nil
+		}
+		c := p.slots[slot-1].conn.Swap(nil)
+		p.push(&p.free, slot)
+		if c != nil {
+			return c
+		}
 	}
-	c := p.slots[slot-1].conn.Swap(nil)
-	p.push(&p.free, slot)
-	return c
 }
 
 // get returns a connection that is known to be alive, or a new one. now is the present time, connect bounds dialling and handshake.
@@ -96,8 +105,10 @@ func (p *Pool) get(now time.Time, connect time.Duration) (*conn, *fault.Fault) {
 	return p.fresh(connect)
 }
 
-func (p *Pool) usable(c *conn, now time.Time) bool {
-	return (p.opt.IdleTimeout == 0 || now.Sub(c.idleAt) < p.opt.IdleTimeout) && c.alive()
+func (p *Pool) usable(c *conn, now time.Time) bool { return !p.expired(c, now) && c.alive() }
+
+func (p *Pool) expired(c *conn, now time.Time) bool {
+	return int64(now.Sub(p.epoch)) >= c.expires.Load()
 }
 
 // fresh dials.
@@ -113,45 +124,51 @@ func (p *Pool) fresh(connect time.Duration) (*conn, *fault.Fault) {
 	return c, nil
 }
 
-// put makes c available to the next exchange.
-func (p *Pool) put(c *conn) {
-	c.idleAt = time.Now()
-	if !p.keep(c) {
+// put makes c, idle from now on, available to the next exchange.
+func (p *Pool) put(c *conn, now time.Time) {
+	limit := p.opt.IdleTimeout
+	if limit == 0 || c.keepFor > 0 && c.keepFor < limit {
+		limit = c.keepFor
+	}
+	if limit > 0 {
+		c.expires.Store(int64(now.Sub(p.epoch) + limit))
+	} else {
+		c.expires.Store(math.MaxInt64)
+	}
+	p.keep(c)
+}
+
+// keep stores c in a slot, or closes it when there is none.
+func (p *Pool) keep(c *conn) {
+	if p.closed.Load() {
 		c.discard()
 		return
 	}
+	slot := p.pop(&p.free)
+	if slot == 0 {
+		c.discard()
+		return
+	}
+	p.slots[slot-1].conn.Store(c)
+	p.push(&p.idle, slot)
 	if p.closed.Load() { // closed between the check and the push: whoever sees it last empties the pool
 		p.drain()
 	}
 }
 
-func (p *Pool) keep(c *conn) bool {
-	if p.closed.Load() {
-		return false
-	}
-	slot := p.pop(&p.free)
-	if slot == 0 {
-		return false
-	}
-	p.slots[slot-1].conn.Store(c)
-	p.push(&p.idle, slot)
-	return true
-}
-
-// sweep closes the connections that have been idle for too long or that the upstream has closed. A request that comes by meanwhile may
-// find the pool emptier than it is and dial, nothing worse.
+// sweep closes the connections that have been idle for too long or that the upstream has closed. The others stay where they are and
+// stay available. A slot that is emptied keeps its place in the stack until takeIdle meets it.
 func (p *Pool) sweep(now time.Time) {
-	var kept []*conn
-	for c := p.takeIdle(); c != nil; c = p.takeIdle() {
+	for i := range p.slots {
+		c := p.slots[i].conn.Load()
+		// Not ours yet: another goroutine may be using or closing it, so what is seen here is a reason to look again, no more.
+		if c == nil || !p.expired(c, now) && silent(c.fd) || !p.slots[i].conn.CompareAndSwap(c, nil) {
+			continue
+		}
 		if p.usable(c, now) {
-			kept = append(kept, c)
+			p.keep(c)
 		} else {
 			c.discard()
-		}
-	}
-	for i := len(kept) - 1; i >= 0; i-- {
-		if !p.keep(kept[i]) {
-			kept[i].discard()
 		}
 	}
 }

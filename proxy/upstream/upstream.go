@@ -77,7 +77,7 @@ func Compile(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *
 		if t.ClientCert != "" {
 			cert, err := tls.X509KeyPair([]byte(t.ClientCert), []byte(t.ClientKey))
 			if err != nil {
-				return nil, fmt.Errorf("tls.client_cert: %v", err)
+				return nil, fmt.Errorf("tls.client_cert: %w", err)
 			}
 			security.Certificates = []tls.Certificate{cert}
 		}
@@ -125,22 +125,36 @@ func (u *Upstream) newNode(n resource.Node, https bool, doc *resource.Upstream, 
 		addr:     net.JoinHostPort(host, portText(port)),
 	}
 	nd.host = []byte(strings.TrimSuffix(nd.addr, ":"+portText(standard)))
-	d := &dialer{host: host, port: portText(port), resolver: u.hub.resolver, failed: u.hub.failed}
+	// The key tells everything that makes connections differ, so that equal keys may share them.
 	key := fmt.Sprintf("%s|%d|%d|%d", nd.addr, pool.Size, pool.IdleTimeout, pool.MaxRequests)
 	if https {
-		security.ServerName = host
-		if doc.PassHost == "rewrite" {
-			security.ServerName, _, _ = strings.Cut(doc.UpstreamHost, ":")
-		}
+		security.ServerName = serverName(doc, host)
 		cert := ""
 		if doc.TLS != nil {
 			cert = doc.TLS.ClientCert
 		}
-		key = fmt.Sprintf("%s|tls|%s|%t|%s", key, security.ServerName, security.Verify, cert)
-		d.tls = security.config()
+		key = fmt.Sprintf("%s|tls|%q|%t|%s", key, security.ServerName, security.Verify, cert)
 	}
-	nd.pool = u.hub.acquire(key, func() *Pool { return newPool(key, d, pool) })
+	nd.pool = u.hub.acquire(key, func() *Pool {
+		d := &dialer{host: host, port: portText(port), resolver: u.hub.resolver, failed: u.hub.failed}
+		if https {
+			d.tls = security.config()
+		}
+		return newPool(key, d, pool)
+	})
 	return nd
+}
+
+// serverName is the name that the endpoint must prove: the Host that the operator has set, else the node's own. It is never the
+// client's to choose, so that pass_host "pass" counts as "node" here.
+func serverName(doc *resource.Upstream, node string) string {
+	if doc.PassHost != "rewrite" {
+		return node
+	}
+	if h, _, err := net.SplitHostPort(doc.UpstreamHost); err == nil {
+		return h
+	}
+	return strings.Trim(doc.UpstreamHost, "[]")
 }
 
 // WithTimeout returns a copy of u that shares its endpoints and uses the clocks of t, as a route may set its own. The copy is

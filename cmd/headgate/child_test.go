@@ -1,0 +1,279 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// built is the binary under test, made when the first test needs it and removed when the last one has ended.
+var built struct {
+	once sync.Once
+	dir  string
+	err  error
+}
+
+// binary returns the path of the built program, whose version is "e2e".
+func binary(t testing.TB) string {
+	t.Helper()
+	built.once.Do(func() {
+		if built.dir, built.err = os.MkdirTemp("", "headgate-e2e-"); built.err != nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+		defer cancel()
+		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-X main.version=e2e", "-o", filepath.Join(built.dir, "headgate"), ".")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			built.err = fmt.Errorf("go build: %w\n%s", err, out)
+		}
+	})
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return filepath.Join(built.dir, "headgate")
+}
+
+func removeBinary() {
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir)
+	}
+}
+
+// child is the program in a process of its own.
+type child struct {
+	t              testing.TB
+	cmd            *exec.Cmd
+	stdout, stderr logLines
+	ended          chan struct{} // closed when the process is gone; err then says how
+	err            error
+}
+
+// startChild starts the program in dir.
+func startChild(t testing.TB, dir string, args ...string) *child {
+	t.Helper()
+	c := &child{t: t, cmd: exec.Command(binary(t), args...), ended: make(chan struct{})}
+	c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = dir, &c.stdout, &c.stderr
+	// Nothing is left behind, not even when the test's process is killed.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		c.err = c.cmd.Wait()
+		close(c.ended)
+	}()
+	t.Cleanup(func() {
+		c.kill()
+		if t.Failed() {
+			t.Logf("%v said:\n%s%s", args, &c.stdout, &c.stderr)
+		}
+	})
+	return c
+}
+
+// runChild runs the program to its end and returns what it printed and its exit status.
+func runChild(t testing.TB, dir string, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	c := startChild(t, dir, args...)
+	status = c.wait()
+	return c.stdout.String(), c.stderr.String(), status
+}
+
+// wait returns the exit status.
+func (c *child) wait() int {
+	c.t.Helper()
+	select {
+	case <-c.ended:
+	case <-time.After(patience):
+		c.t.Fatalf("%v does not end", c.cmd.Args)
+	}
+	var exit *exec.ExitError
+	if errors.As(c.err, &exit) {
+		return exit.ExitCode()
+	}
+	if c.err != nil {
+		c.t.Fatal(c.err)
+	}
+	return 0
+}
+
+func (c *child) signal(s syscall.Signal) {
+	c.t.Helper()
+	if err := c.cmd.Process.Signal(s); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// kill ends the process without giving it a chance to do anything.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill() // it may have ended already
+	<-c.ended
+}
+
+// addr waits until the process has said where its listener called name is.
+func (c *child) addr(name string) string {
+	c.t.Helper()
+	line := regexp.MustCompile(name + ` listens on (\S+)`)
+	var m []string
+	eventually(c.t, name+" to listen", func() bool {
+		select {
+		case <-c.ended:
+			c.t.Fatalf("the process has ended: %v", c.err)
+		default:
+		}
+		m = line.FindStringSubmatch(c.stderr.String())
+		return m != nil
+	})
+	return m[1]
+}
+
+// says waits for text in what the process logs.
+func (c *child) says(text string) {
+	c.t.Helper()
+	eventually(c.t, fmt.Sprintf("%q in the log", text), func() bool { return strings.Contains(c.stderr.String(), text) })
+}
+
+// writeFile writes a file of the test.
+func writeFile(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCommands(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "good.toml"), "[admin]\nallow = [\"0.0.0.0/0\"]\n[[routes]]\nid = \"r\"\nuri = \"/r\"\n[routes.upstream]\nnodes = { \"127.0.0.1:80\" = 1 }\n")
+	writeFile(t, filepath.Join(dir, "bad.toml"), "[gateway]\nlisten = [\"nowhere\"]\nmax_headers = 0\nidle_timout = \"3s\"\n\n[[admin.keys]]\nname = \"short\"\nkey = \"secret\"\n[store]\nprovider = 7\n")
+	writeFile(t, filepath.Join(dir, "text.toml"), "[gateway]\nlisten = \n")
+	const badProblems = `bad.toml:2: gateway.listen[0]: expected host:port with an IP address, localhost or no host, such as "127.0.0.1:9180" or "[::]:9080", got "nowhere"
+bad.toml:3: gateway.max_headers: expected 1 to 10000, got 0
+bad.toml:4: gateway.idle_timout: unknown key, did you mean gateway.idle_timeout?
+bad.toml:8: admin.keys[0].key: expected at least 32 characters, got 6
+bad.toml:10: store.provider: expected a string, got a whole number
+`
+	for _, tt := range []struct {
+		args           string
+		status         int
+		stdout, stderr string // what they begin with
+	}{
+		{"version", 0, "headgate e2e (go", ""},
+		{"--version", 0, "headgate e2e (go", ""},
+		{"help", 0, "headgate splits", ""},
+		{"", 2, "", "headgate splits"},
+		{"fly", 2, "", `headgate: unknown command "fly"`},
+		{"run -x", 2, "", "flag provided but not defined: -x"},
+		{"run conf.toml", 2, "", ""},
+		{"check", 2, "", "headgate splits"},
+		{"check -c good.toml", 0, "warning: DANGER: admin.allow contains 0.0.0.0/0", ""},
+		{"check -c bad.toml", 1, "", badProblems},
+		{"run -c bad.toml", 1, "", badProblems},
+		{"check -c text.toml", 1, "", "text.toml:2: not valid TOML"},
+		{"check -c none.toml", 1, "", "open none.toml: no such file or directory"},
+		{"run -c none.toml", 1, "", "open none.toml: no such file or directory"},
+	} {
+		stdout, stderr, status := runChild(t, dir, strings.Fields(tt.args)...)
+		if status != tt.status || !strings.HasPrefix(stdout, tt.stdout) || !strings.HasPrefix(stderr, tt.stderr) {
+			t.Errorf("headgate %s: status %d, want %d\n-- stdout --\n%s-- want --\n%s\n-- stderr --\n%s-- want --\n%s",
+				tt.args, status, tt.status, stdout, tt.stdout, stderr, tt.stderr)
+		}
+		if tt.stdout == "" && stdout != "" || tt.args == "check -c bad.toml" && stderr != tt.stderr {
+			t.Errorf("headgate %s said too much:\n%s%s", tt.args, stdout, stderr)
+		}
+		if strings.Contains(stdout+stderr, `"secret"`) {
+			t.Errorf("headgate %s shows a key", tt.args)
+		}
+	}
+	// None of them left anything behind.
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 {
+		t.Errorf("the directory has %v, %v", entries, err)
+	}
+}
+
+// What is wrong with the resources of a file is told in full, too, each with the line at which the resource begins or a later one of it.
+func TestCheckResources(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "bad.toml"), `[[routes]]
+id = "a"
+uri = "/a"
+upstream_id = "nowhere"
+
+[[routes]]
+id = "b"
+uri = "/b"
+[routes.plugins.no-such-plugin]
+
+[[upstreams]]
+id = "c"
+nodes = { "127.0.0.1:80" = -1 }
+`)
+	for _, command := range []string{"check", "run"} {
+		_, stderr, status := runChild(t, dir, command, "-c", "bad.toml")
+		if status != 1 {
+			t.Errorf("%s: status %d", command, status)
+		}
+		for _, want := range []string{
+			`(?m)^bad\.toml:[1-4]: .*failed to fetch upstream info by upstream id \[nowhere\], response code: 404$`,
+			`(?m)^bad\.toml:[6-9]: .*unknown plugin \[no-such-plugin\]$`,
+			`(?m)^bad\.toml:1[123]: .*nodes.*$`,
+		} {
+			if !regexp.MustCompile(want).MatchString(stderr) {
+				t.Errorf("%s: no line is like %s:\n%s", command, want, stderr)
+			}
+		}
+	}
+}
+
+// A listener that cannot be opened ends the start, with everything that had been started before it.
+func TestAddressInUse(t *testing.T) {
+	dir := t.TempDir()
+	g := startChild(t, dir, "run", "-c", childConfig(t, dir, ""))
+	taken := g.addr("gateway")
+	other := t.TempDir()
+	file := childConfig(t, other, "")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, file, string(bytes.Replace(text, []byte(`listen = ["127.0.0.1:0"]`), []byte(`listen = ["`+taken+`"]`), 1)))
+	if _, stderr, status := runChild(t, other, "run", "-c", file); status != 1 || !strings.Contains(stderr, "gateway.listen") || !strings.Contains(stderr, "in use") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+	// Nor does a second process take the store of the first.
+	if _, stderr, status := runChild(t, dir, "run", "-c", filepath.Join(dir, "headgate.toml")); status != 1 || !strings.Contains(stderr, "headgate.db") {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+}
+
+// childConfig writes a configuration file for a process in dir: free ports, everything under dir. more is added at its end.
+func childConfig(t testing.TB, dir, more string) string {
+	t.Helper()
+	file := filepath.Join(dir, "headgate.toml")
+	writeFile(t, file, fmt.Sprintf(`[gateway]
+listen = ["127.0.0.1:0"]
+drain_timeout = "5s"
+[admin]
+listen = "127.0.0.1:0"
+[metrics]
+listen = "127.0.0.1:0"
+[control]
+listen = "127.0.0.1:0"
+[access_log]
+path = %q
+[[admin.keys]]
+name = "deploy"
+key = %q
+%s`, filepath.Join(dir, "access.log"), adminKey, more))
+	return file
+}

@@ -1,0 +1,166 @@
+package proxy
+
+import (
+	"context"
+
+	"headgate/conf/store"
+	"headgate/proxy/snapshot"
+)
+
+// load publishes what the store held at start, and the inline resources.
+func (a *Applier) load(items []store.Item, revision uint64, inline map[string][]byte) error {
+	own := make([]store.Item, 0, len(items))
+	for _, item := range items {
+		if inline[item.Key] != nil {
+			a.logf("%s in the store is hidden by the one in the configuration file", item.Key)
+			a.hidden[item.Key] = item
+			continue
+		}
+		own = append(own, item)
+	}
+	if err := a.absorb(own, nil, revision); err != nil {
+		return err
+	}
+	return a.replaceInline(inline)
+}
+
+// follow applies an event of the store that was not caused here.
+func (a *Applier) follow(e store.Event) {
+	key, revision := e.Item.Key, e.Item.ModRevision
+	if known := a.known(key); known >= revision {
+		if a.deleted[key] == revision {
+			delete(a.deleted, key)
+		}
+		return
+	}
+	delete(a.deleted, key)
+	var err error
+	switch {
+	case e.Deleted && a.inline[key]:
+		delete(a.hidden, key)
+	case e.Deleted:
+		if _, ok := a.stored(key); ok {
+			err = a.absorb(nil, []string{key}, revision)
+		}
+	default:
+		err = a.absorb([]store.Item{e.Item}, nil, revision)
+	}
+	if err != nil {
+		a.logf("%s from the store: %v", key, err)
+	}
+}
+
+// known returns the latest revision of key that has been seen, 0 when there is none.
+func (a *Applier) known(key string) uint64 {
+	if a.inline[key] {
+		return a.hidden[key].ModRevision
+	}
+	item, _ := a.stored(key)
+	return max(item.ModRevision, a.deleted[key])
+}
+
+// catchUp compares with the store as a whole after events were lost, and returns the events from then on.
+func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
+	items, revision, err := a.store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	clear(a.deleted) // the list is newer than any of them
+	var put []store.Item
+	listed := make(map[string]bool, len(items))
+	for _, item := range items {
+		listed[item.Key] = true
+		// Not "newer than": a store that was put back to an older state is right too.
+		if item.ModRevision != a.known(item.Key) {
+			put = append(put, item)
+		}
+	}
+	var removed []string
+	for key := range a.docs {
+		if !listed[key] && !a.inline[key] {
+			removed = append(removed, key)
+		}
+	}
+	for key := range a.left {
+		if _, inForce := a.docs[key]; !inForce && !listed[key] {
+			removed = append(removed, key)
+		}
+	}
+	for key := range a.hidden {
+		if !listed[key] {
+			delete(a.hidden, key)
+		}
+	}
+	if err := a.absorb(put, removed, revision); err != nil {
+		return nil, err
+	}
+	return a.store.Watch(ctx, revision)
+}
+
+// absorb puts into force what the store holds: put are new or changed documents, removed keys that are gone. What cannot be used is left
+// out with its reason, and its previous version stays.
+func (a *Applier) absorb(put []store.Item, removed []string, revision uint64) error {
+	edits := make([]snapshot.Edit, 0, len(put)+len(removed))
+	usable := make(map[string]store.Item, len(put))
+	for _, item := range put {
+		kind, id, err := splitKey(item.Key)
+		if err != nil {
+			a.logf("%s in the store is ignored: %v", item.Key, err)
+			continue
+		}
+		if a.inline[item.Key] {
+			a.hidden[item.Key] = item
+			continue
+		}
+		if err := a.validate(kind, id, item.Value, anyKnown); err != nil {
+			a.compiler.Forget(item.Key) // no edit of anything else can make it valid
+			a.leaveOut(leftOut{item, err})
+			continue
+		}
+		usable[item.Key] = item
+		edits = append(edits, snapshot.Edit{Key: item.Key, Value: item.Value})
+	}
+	for _, key := range removed {
+		edits = append(edits, snapshot.Edit{Key: key})
+	}
+	if len(edits) == 0 {
+		a.mu.Lock()
+		a.revision = max(a.revision, revision)
+		a.mu.Unlock()
+		return nil
+	}
+	st, err := a.compiler.Stage(a.inForce, edits, true)
+	if err != nil {
+		return err
+	}
+	for _, p := range st.Problems {
+		item, ok := usable[p.Key]
+		if !ok {
+			item, ok = a.stored(p.Key) // it depends on what was put or removed
+		}
+		if ok {
+			a.leaveOut(leftOut{item, p.Err})
+		}
+		delete(usable, p.Key)
+	}
+	fresh := make([]store.Item, 0, len(usable))
+	for _, item := range usable {
+		fresh = append(fresh, item)
+	}
+	a.commit(st, revision, fresh, removed)
+	return nil
+}
+
+// anyKnown lets references lead anywhere: what an event refers to may come later, and a request meets what is missing with a fault.
+func anyKnown(key string) bool {
+	_, _, err := splitKey(key)
+	return err == nil
+}
+
+// leaveOut takes note of a document that cannot be used.
+func (a *Applier) leaveOut(l leftOut) {
+	a.logf("%s from the store is left out: %v", l.Key, l.why)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.left[l.Key] = l
+}

@@ -1,0 +1,166 @@
+package proxy
+
+import (
+	"io"
+
+	"headgate/proxy/fault"
+)
+
+// body is a response body that is still arriving, as fasthttp sees it.
+type body struct {
+	x     *exchange
+	size  int64  // -1 when it is not known
+	piece []byte // for Read: what the last call had no room for
+	err   error  // for Read: what comes behind piece
+}
+
+// stream makes the answer's body one that is sent as it arrives.
+func (x *exchange) stream() {
+	r, out := &x.Response, &x.ctx.Response
+	size := r.Size
+	if x.chunked() {
+		size = -1 // what the plugins make of it cannot be known
+	}
+	x.body = body{x: x, size: size}
+	if size < 0 && x.Request.HTTP10 { // a client that knows no chunks (RFC 9112 section 6.1); fasthttp would send them
+		out.SetConnectionClose()
+		out.SkipBody = true
+		x.tail = true
+		return
+	}
+	out.ImmediateHeaderFlush = true
+	out.SetBodyStream(&x.body, int(size))
+}
+
+// WriteTo sends every piece as it comes. An error makes fasthttp drop the connection without the end of the body, so that the client
+// sees that the answer was cut.
+//
+// w frames and flushes one chunk with every call when the size is not known. When it is, w would collect the pieces in a buffer, so they
+// go straight to the connection: fasthttp has flushed the head, and whatever was before it (ImmediateHeaderFlush).
+func (b *body) WriteTo(w io.Writer) (sent int64, err error) {
+	defer b.x.brokenOff(&err)
+	if b.size >= 0 {
+		w = b.x.ctx.Conn()
+	}
+	for {
+		piece, end := b.x.nextPiece()
+		if len(piece) > 0 {
+			n, err := w.Write(piece)
+			sent += int64(n)
+			b.x.Response.Sent += int64(n)
+			if err != nil {
+				b.x.raise(fault.ClientGone)
+				return sent, err
+			}
+		}
+		if end == io.EOF {
+			return sent, nil
+		}
+		if end != nil {
+			return sent, end
+		}
+	}
+}
+
+// SupportsBodyWriteTo tells fasthttp to prefer WriteTo.
+func (b *body) SupportsBodyWriteTo() bool { return true }
+
+// Read delivers at most one piece at a time.
+func (b *body) Read(p []byte) (n int, err error) {
+	defer b.x.brokenOff(&err)
+	for len(b.piece) == 0 && b.err == nil {
+		b.piece, b.err = b.x.nextPiece()
+	}
+	if len(b.piece) == 0 {
+		return 0, b.err
+	}
+	n = copy(p, b.piece)
+	b.piece = b.piece[n:]
+	b.x.Response.Sent += int64(n)
+	return n, nil
+}
+
+// Close gives the upstream's connection back, or drops it when the body was not read to its end.
+func (b *body) Close() error {
+	b.x.closeStream()
+	return nil
+}
+
+// nextPiece fetches what the upstream has sent and passes it through the chunk plugins. io.EOF comes with the last piece, which may be
+// empty.
+func (x *exchange) nextPiece() ([]byte, error) {
+	piece, end := x.Response.Stream.Next()
+	if end != nil && end != io.EOF {
+		f, ok := end.(*fault.Fault)
+		if !ok {
+			f = fault.BodyCut
+		}
+		x.raise(f)
+		return nil, end
+	}
+	if !x.chunked() {
+		return piece, end
+	}
+	piece, err := x.Chunk(piece, end == io.EOF)
+	if err != nil {
+		x.raise(chunkFault(err))
+		return nil, err
+	}
+	return piece, end
+}
+
+// chunked says whether chunk plugins see the body.
+func (x *exchange) chunked() bool { return !x.broken && x.HasChunkers() }
+
+// chunkWhole passes a body that is there already through the chunk plugins. No byte of the answer has left, so an error becomes an
+// answer of its own.
+func (x *exchange) chunkWhole() {
+	b, err := x.Chunk(x.Response.Body, true)
+	if err != nil {
+		x.Response.Header.Reset()
+		x.Fail(chunkFault(err))
+		x.ctx.SetConnectionClose()
+		return
+	}
+	x.Response.Body, x.Response.HeadLength = b, -1
+}
+
+// chunkFault is what a chunk plugin's error counts as.
+func chunkFault(err error) *fault.Fault {
+	if f, ok := err.(*fault.Fault); ok {
+		return f
+	}
+	return fault.BadBody
+}
+
+// raise notes what broke the answer off after its head had left.
+func (x *exchange) raise(f *fault.Fault) {
+	x.Fault = f
+	x.g.count(f)
+}
+
+// brokenOff turns a panic of a chunk plugin into an error that breaks this answer off.
+func (x *exchange) brokenOff(err *error) {
+	if r := recover(); r != nil {
+		x.g.panicked(r)
+		x.broken = true
+		x.raise(fault.Panic)
+		*err = fault.Panic
+	}
+}
+
+// writeTail writes the body behind a head that fasthttp has sent, on a connection that ends with it. When the body is cut the
+// connection is reset: its orderly end would make the body look complete.
+func (x *exchange) writeTail() {
+	_, err := x.body.WriteTo(x.ctx.Conn())
+	if c := x.conn(); err != nil && c != nil {
+		c.abort()
+	}
+}
+
+func (x *exchange) closeStream() {
+	if s := x.Response.Stream; s != nil {
+		x.Response.Stream = nil
+		s.Close()
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package phase
+
+const raceEnabled = false

@@ -1,0 +1,253 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"headgate/conf/resource"
+	"headgate/proxy/fault"
+)
+
+// blackhole is an address that does not answer: a listener whose queue is full and stays so.
+func blackhole(t testing.TB) *server {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err == nil {
+		err = unix.Listen(fd, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := name.(*unix.SockaddrInet4).Port
+	for range 16 { // until the kernel drops them
+		c, err := net.DialTimeout("tcp", "127.0.0.1:"+strconv.Itoa(port), 100*time.Millisecond)
+		if err != nil {
+			return &server{host: "127.0.0.1", port: port}
+		}
+		t.Cleanup(func() { _ = c.Close() })
+	}
+	t.Fatal("the queue does not fill up")
+	return nil
+}
+
+func TestConnectTimeout(t *testing.T) {
+	r := newRig(t)
+	r.def.Connect = 50 * time.Millisecond
+	hole := blackhole(t)
+	post(r.upstream(nil, hole)).wantFault(t, fault.ConnectTimeout)
+	u := r.upstream(nil, hole, serve(t, answers(ok2)))
+	for range 2 {
+		post(u).want(t, 200, "ok")
+	}
+	if r.faults[0] != "connect_timeout" {
+		t.Fatalf("reported %q", r.faults)
+	}
+}
+
+// TestBlackholeAmongAddresses: an address that does not answer leaves time for the others.
+func TestBlackholeAmongAddresses(t *testing.T) {
+	r := newRig(t)
+	r.def.Connect = time.Second
+	r.def.Pool.Size = 0 // dial each time
+	s := serve(t, answers(ok2))
+	hole := netip.MustParseAddr("127.0.0.77")
+	fill := func() { // the same port on another address
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+		if err == nil {
+			t.Cleanup(func() { _ = unix.Close(fd) })
+			err = unix.Bind(fd, &unix.SockaddrInet4{Addr: hole.As4(), Port: s.port})
+		}
+		if err == nil {
+			err = unix.Listen(fd, 0)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 16 {
+			c, err := net.DialTimeout("tcp", netip.AddrPortFrom(hole, uint16(s.port)).String(), 100*time.Millisecond)
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { _ = c.Close() })
+		}
+		t.Fatal("the queue does not fill up")
+	}
+	fill()
+	r.res.Lookup = func(context.Context, string) ([]netip.Addr, error) {
+		return []netip.Addr{hole, netip.MustParseAddr("127.0.0.1")}, nil
+	}
+	s.host = "two.test"
+	u := r.upstream(nil, s)
+	for range 2 {
+		post(u).want(t, 200, "ok")
+	}
+}
+
+func TestSocketShortage(t *testing.T) {
+	for _, err := range []error{syscall.EMFILE, syscall.EADDRNOTAVAIL} {
+		if !isSocketShortage(&net.OpError{Op: "dial", Err: os.NewSyscallError("socket", err)}) {
+			t.Errorf("%v is a shortage", err)
+		}
+	}
+	if isSocketShortage(syscall.ECONNREFUSED) {
+		t.Error("refused is none")
+	}
+}
+
+func TestReadTimeouts(t *testing.T) {
+	const head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
+	for name, c := range map[string]struct {
+		reply, code string
+	}{
+		"before the head":     {"", "head_timeout"},
+		"in the head":         {"HTTP/1.1 200 OK\r\nContent-Le", "head_timeout"},
+		"after interim":       {"HTTP/1.1 102 Processing\r\n\r\n", "head_timeout"},
+		"in a short body":     {head + "part", "read_timeout"},
+		"in a long body":      {"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\npart", "stream: read_timeout"},
+		"between chunks":      {chunkedHead + "2\r\nok\r\n", "stream: read_timeout"},
+		"inside a chunk line": {chunkedHead + "2\r\nok\r\n1", "stream: read_timeout"},
+		"before the close":    {"HTTP/1.1 200 OK\r\n\r\npart", "stream: read_timeout"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			overBoth(t, func(t *testing.T, r *rig, start func(func(p *peer)) *Upstream) {
+				r.def.Read = 50 * time.Millisecond
+				u := start(func(p *peer) {
+					p.next()
+					p.send(c.reply)
+					p.gone()
+				})
+				got := post(u)
+				if got.code() != c.code {
+					t.Fatalf("got %q, want %q", got.code(), c.code)
+				}
+				if got.fault != nil && got.fault.Status != 504 {
+					t.Fatalf("status %d", got.fault.Status)
+				}
+				r.connections(0, 0)
+			})
+		})
+	}
+}
+
+// TestReadTimeoutIsBetweenReads: a body that keeps coming may take longer than the clock of one read.
+func TestReadTimeoutIsBetweenReads(t *testing.T) {
+	for name, head := range map[string]string{"whole": "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", "stream": "HTTP/1.1 200 OK\r\n\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.def.Read = time.Second
+			u := r.upstream(nil, serve(t, func(p *peer) {
+				p.next()
+				p.send(head)
+				for _, b := range []string{"a", "b", "c", "d", "e", "f"} {
+					time.Sleep(200 * time.Millisecond)
+					p.send(b)
+				}
+			}))
+			get(u).want(t, 200, "abcdef")
+		})
+	}
+}
+
+var bigBody = string(bytes.Repeat([]byte("0123456789abcdef"), 1<<20)) // 16 MiB: more than socket buffers hold
+
+func TestSendTimeout(t *testing.T) {
+	overBoth(t, func(t *testing.T, r *rig, start func(func(p *peer)) *Upstream) {
+		r.def.Send = 100 * time.Millisecond
+		done := make(chan struct{})
+		defer close(done)
+		u := start(func(p *peer) {
+			if c, ok := p.Conn.(interface{ Handshake() error }); ok {
+				_ = c.Handshake()
+			}
+			<-done
+		})
+		do(u, request("POST", "/", bigBody)).wantFault(t, fault.SendTimeout)
+		r.connections(0, 0)
+	})
+}
+
+func TestUpload(t *testing.T) {
+	overBoth(t, func(t *testing.T, r *rig, start func(func(p *peer)) *Upstream) {
+		var srv *server
+		u := start(func(p *peer) {
+			srv = p.s
+			answers(ok2)(p)
+		})
+		for i, size := range []int{joinLimit, joinLimit + 1, 3 << 20} {
+			body := bigBody[:size]
+			do(u, request("PUT", "/", body)).want(t, 200, "ok")
+			if _, got, _ := strings.Cut(srv.seen()[i], "\r\n\r\n"); got != body {
+				t.Fatalf("%d bytes arrived, or others; %d were sent", len(got), size)
+			}
+		}
+	})
+}
+
+// TestEarlyAnswer: an upstream that answers before it has read the request is heard, and its connection is not used again.
+func TestEarlyAnswer(t *testing.T) {
+	const refusal = "HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig"
+	for name, after := range map[string]func(p *peer){
+		"stays without reading": func(p *peer) { <-p.s.closing },
+		"closes":                func(*peer) {}, // unread bytes: a reset follows
+	} {
+		t.Run(name, func(t *testing.T) {
+			overBoth(t, func(t *testing.T, r *rig, start func(func(p *peer)) *Upstream) {
+				u := start(func(p *peer) {
+					for line := ""; line != "\r\n"; {
+						var err error
+						if line, err = p.br.ReadString('\n'); err != nil {
+							return
+						}
+					}
+					p.send(refusal)
+					after(p)
+				})
+				do(u, request("POST", "/", bigBody)).want(t, 413, "big")
+				r.connections(0, 0)
+			})
+		})
+	}
+}
+
+// TestClosedDuringUpload: without an answer, a request that was not sent whole is a failed one.
+func TestClosedDuringUpload(t *testing.T) {
+	r := newRig(t)
+	u := r.upstream(nil, serve(t, func(p *peer) {
+		_, _ = p.br.ReadString('\n')
+	}))
+	got := do(u, request("POST", "/", bigBody))
+	if got.fault != fault.SendFailed && got.fault != fault.ClosedBeforeHead {
+		t.Fatalf("got %q", got.code())
+	}
+	r.connections(0, 0)
+	r.idleNodes(u)
+}
+
+// TestRouteTimeouts: a route's own clocks replace those of the upstream, the endpoints stay shared.
+func TestRouteTimeouts(t *testing.T) {
+	r := newRig(t)
+	u := r.upstream(nil, silentServer(t))
+	own := u.WithTimeout(&resource.Timeout{Connect: time.Second, Send: time.Second, Read: 20 * time.Millisecond})
+	post(own).wantFault(t, fault.HeadTimeout)
+	if u.WithTimeout(nil) != u || own.Name() != "test" || &own.nodes[0] != &u.nodes[0] {
+		t.Fatal("not the same upstream")
+	}
+}
