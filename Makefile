@@ -23,7 +23,7 @@ demo: build
 
 # All tests, with the race detector; then once more without it what asserts allocations, which the detector would disturb.
 test:
-	@.ci/need gcc git
+	@.ci/need gcc git curl
 	$(GO) test -race -timeout 15m ./...
 	$(GO) test -timeout 10m -run 'Alloc' ./...
 

@@ -5,11 +5,29 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"headgate/conf/resource"
 	"headgate/conf/store"
 	"headgate/proxy/snapshot"
 )
+
+// KeyError is what is wrong with the document Key.
+type KeyError struct {
+	Key string
+	Err error
+}
+
+// InlineErrors are all refused resources of the file, sorted by key.
+type InlineErrors []KeyError
+
+func (e InlineErrors) Error() string {
+	lines := make([]string, len(e))
+	for i, k := range e {
+		lines[i] = k.Key + ": " + k.Err.Error()
+	}
+	return strings.Join(lines, "\n")
+}
 
 // Reload puts other inline resources in the place of the present ones, all or nothing.
 func (a *Applier) Reload(ctx context.Context, inline map[string][]byte) (err error) {
@@ -56,24 +74,29 @@ func (a *Applier) replaceInline(inline map[string][]byte) error {
 // inlineEdits checks the resources of the file and returns those that are new or changed. The others are not touched, and neither is
 // what their plugins remember.
 func (a *Applier) inlineEdits(inline map[string][]byte) (edits []snapshot.Edit, put []store.Item, err error) {
+	var bad InlineErrors
 	exists := func(key string) bool { return inline[key] != nil || a.exists(key) && !a.inline[key] }
 	for _, key := range slices.Sorted(maps.Keys(inline)) {
 		kind, id, err := splitKey(key)
 		if err == nil {
 			err = a.validate(kind, id, inline[key], exists)
 		}
-		if err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", key, err)
-		}
 		old, ok := a.stored(key)
-		if ok && !a.inline[key] {
-			return nil, nil, fmt.Errorf("%s: is stored through the Admin API already (revision %d)", key, old.ModRevision)
+		if err == nil && ok && !a.inline[key] {
+			err = fmt.Errorf("is stored through the Admin API already (revision %d)", old.ModRevision)
+		}
+		if err != nil {
+			bad = append(bad, KeyError{key, err})
+			continue
 		}
 		if ok && string(old.Value) == string(inline[key]) {
 			continue
 		}
 		edits = append(edits, snapshot.Edit{Key: key, Value: inline[key]})
 		put = append(put, store.Item{Key: key, Value: inline[key], CreateRevision: 1, ModRevision: 1})
+	}
+	if len(bad) > 0 {
+		return nil, nil, bad
 	}
 	return edits, put, nil
 }

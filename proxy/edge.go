@@ -59,6 +59,9 @@ func (x *exchange) describe(ctx *fasthttp.RequestCtx) {
 	q.Length = int64(len(q.Method)+len(h.RequestURI())+len("  HTTP/1.1\r\n")+max(len(h.RawHeaders()), len("\r\n"))) + int64(len(q.Body))
 }
 
+// maxMethod is longer than every registered method.
+const maxMethod = 32
+
 // upperToken: every registered method is made of capitals and hyphens; anything else is a client that guesses.
 func upperToken(method []byte) bool {
 	for _, c := range method {
@@ -66,7 +69,7 @@ func upperToken(method []byte) bool {
 			return false
 		}
 	}
-	return len(method) > 0
+	return len(method) > 0 && len(method) <= maxMethod
 }
 
 // target takes the request target apart (RFC 9112 section 3.2) and finds the one authority and the one path of the request.

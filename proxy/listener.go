@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,7 +20,10 @@ type edgeConn struct {
 	peer                netip.Addr
 	peerText, localText []byte
 	peerPort, localPort uint16
-	busy                bool // a request is under way; written by the connection's own goroutine
+
+	patience time.Duration // for the client to take one write; 0 = for ever
+	heard    bool          // the client has sent something
+	busy     atomic.Bool   // a request is under way
 }
 
 func newEdgeConn(c net.Conn) *edgeConn {
@@ -27,6 +31,38 @@ func newEdgeConn(c net.Conn) *edgeConn {
 	e.peer, e.peerPort, e.peerText = address(c.RemoteAddr())
 	_, e.localPort, e.localText = address(c.LocalAddr())
 	return e
+}
+
+func (c *edgeConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.heard = c.heard || n > 0
+	return n, err
+}
+
+// writePiece is how many bytes a client must take within its patience: a slow client is not one that has stopped.
+const writePiece = 64 << 10
+
+func (c *edgeConn) Write(p []byte) (sent int, err error) {
+	if c.patience == 0 {
+		return c.Conn.Write(p)
+	}
+	for {
+		if err = c.SetWriteDeadline(time.Now().Add(c.patience)); err != nil {
+			return sent, err
+		}
+		n, err := c.Conn.Write(p[sent:min(len(p), sent+writePiece)])
+		if sent += n; err != nil || sent == len(p) {
+			return sent, err
+		}
+	}
+}
+
+// abort closes the connection so that the client sees an error, not the end of the stream.
+func (c *edgeConn) abort() {
+	if t, ok := c.Conn.Conn.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
+	_ = c.Close()
 }
 
 func address(a net.Addr) (netip.Addr, uint16, []byte) {
@@ -56,25 +92,29 @@ func Listen(ctx context.Context, addr string) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	spare, _ := os.Open(os.DevNull) // without it, shortage is waited out instead of shed
-	return &Listener{Listener: l, spare: spare, done: make(chan struct{})}, nil
+	own := &Listener{Listener: l, done: make(chan struct{})}
+	own.reserve()
+	return own, nil
 }
 
-// maxBackoff bounds the wait between two tries to accept.
-const maxBackoff = time.Second
+// Waits between two tries to accept.
+const (
+	minBackoff = 5 * time.Millisecond
+	maxBackoff = time.Second
+)
 
 // Accept returns the next client. It fails only when the listener was closed.
 func (l *Listener) Accept() (net.Conn, error) {
-	for wait := 5 * time.Millisecond; ; wait = min(2*wait, maxBackoff) {
+	for wait := minBackoff; ; wait = min(2*wait, maxBackoff) {
 		c, err := l.Listener.Accept()
 		if err == nil {
 			return newEdgeConn(c), nil
 		}
 		if errors.Is(err, net.ErrClosed) {
-			return nil, err
+			return nil, net.ErrClosed
 		}
-		if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
-			l.shed()
+		if (errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)) && l.shed() {
+			wait = minBackoff // the queue moves
 		}
 		select {
 		case <-l.done:
@@ -85,21 +125,34 @@ func (l *Listener) Accept() (net.Conn, error) {
 }
 
 // shed takes one client out of the queue and hangs up, so that it learns of the shortage at once.
-func (l *Listener) shed() {
+func (l *Listener) shed() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.spare == nil {
-		return
+	t, ok := l.Listener.(*net.TCPListener)
+	if l.spare == nil || !ok {
+		l.reserve() // somebody else was faster the last time
+		return false
 	}
 	_ = l.spare.Close()
-	if t, ok := l.Listener.(*net.TCPListener); ok {
-		_ = t.SetDeadline(time.Now().Add(10 * time.Millisecond))
-		if c, err := t.Accept(); err == nil {
-			_ = c.Close()
-		}
-		_ = t.SetDeadline(time.Time{})
+	defer l.reserve()
+	_ = t.SetDeadline(time.Now().Add(10 * time.Millisecond))
+	defer func() { _ = t.SetDeadline(time.Time{}) }()
+	c, err := t.Accept()
+	if err != nil {
+		return false
 	}
-	l.spare, _ = os.Open(os.DevNull)
+	_ = c.Close()
+	return true
+}
+
+// reserve opens the spare descriptor, unless the listener has been closed. l.mu is held.
+func (l *Listener) reserve() {
+	l.spare = nil
+	select {
+	case <-l.done:
+	default:
+		l.spare, _ = os.Open(os.DevNull) // without it, shortage is waited out instead of shed
+	}
 }
 
 // Close stops accepting.

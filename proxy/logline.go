@@ -27,7 +27,12 @@ func (s logSource) safe(v []byte, ok bool) ([]byte, bool) {
 	return v, true
 }
 
-func (s logSource) Var(id vars.ID, dst []byte) ([]byte, bool) { return s.safe(s.x.Var(id, dst)) }
+func (s logSource) Var(id vars.ID, dst []byte) ([]byte, bool) {
+	if id == vars.Request && len(s.x.Request.Method) == 0 { // it could not be read
+		return absent, true
+	}
+	return s.safe(s.x.Var(id, dst))
+}
 
 func (s logSource) Header(name string, dst []byte) ([]byte, bool) {
 	return s.safe(s.x.Header(name, dst))

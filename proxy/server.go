@@ -1,10 +1,10 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +14,7 @@ import (
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/wire"
 	"headgate/proxy/snapshot"
 	"headgate/proxy/vars"
 )
@@ -23,15 +24,20 @@ type ServerOptions struct {
 	Settings phase.Settings
 	// MaxHead bounds request line and header in bytes, MaxLines the header lines, MaxBody the body in bytes.
 	MaxHead, MaxLines, MaxBody int
-	// HeadTimeout runs from the first byte of a request to the end of its header, BodyTimeout from there to the end of its body,
-	// IdleTimeout between requests, WriteTimeout while an answer is written (0 = none).
-	HeadTimeout, BodyTimeout, IdleTimeout, WriteTimeout time.Duration
+	// HeadTimeout runs from the first byte of a request to the end of its header (0 = none), BodyTimeout from there to the end of its
+	// body (0 = what is left of HeadTimeout), IdleTimeout between requests (0 = HeadTimeout).
+	HeadTimeout, BodyTimeout, IdleTimeout time.Duration
+	// WriteTimeout is how long a client may take no bytes of its answer (0 = for ever). It does not bound the whole answer.
+	WriteTimeout time.Duration
 	// MaxConnections bounds the clients that are connected at the same time; 0 = the default of 256Ki.
 	MaxConnections int
 	// Server is the Server header of answers; "" lets the upstream's pass.
 	Server string
 	// Trusted are the peers whose X-Real-IP and X-Forwarded-* are believed.
 	Trusted []netip.Prefix
+	// KeepForwardedFor passes on the X-Forwarded-For of a peer that is not trusted, with the peer's address behind it (contract section
+	// 3.5). It is not believed; but an upstream that reads the first address of the list believes the client.
+	KeepForwardedFor bool
 	// TrimSlash takes one trailing slash off the path before it is matched.
 	TrimSlash bool
 	// RawTarget forwards the target as the client sent it, not the canonical form that was matched.
@@ -40,39 +46,47 @@ type ServerOptions struct {
 	Log    *accesslog.Writer
 	Format *vars.Template
 	Meter  *meter.Registry
+	// Errorf takes what operators should read, nil for nobody. It must not block.
 	Errorf func(format string, args ...any)
 }
 
 // Server serves a Gateway to clients.
 type Server struct {
-	g    *Gateway
-	http *fasthttp.Server
-	open atomic.Int64 // connections
-	busy atomic.Int64 // connections with a request under way
+	g        *Gateway
+	http     *fasthttp.Server
+	patience time.Duration
+	open     atomic.Int64 // connections
+	busy     atomic.Int64 // connections with a request under way
+
+	mu    sync.Mutex
+	conns map[*edgeConn]struct{}
+	ended bool // connections that come now are closed
 }
 
 // NewServer returns a server for what live shows.
 func NewServer(live *snapshot.Live, o ServerOptions) *Server {
+	if o.Errorf == nil {
+		o.Errorf = func(string, ...any) {}
+	}
 	g := &Gateway{
-		live: live, settings: o.Settings, log: o.Log, format: o.Format, server: []byte(o.Server), errorf: o.Errorf,
-		edge: edge{maxLines: o.MaxLines, trusted: o.Trusted, trimSlash: o.TrimSlash, rawTarget: o.RawTarget},
+		live: live, settings: o.Settings, server: []byte(o.Server), errorf: o.Errorf,
+		edge: edge{maxLines: o.MaxLines, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget},
 
 		requests: o.Meter.Counter(meter.Requests),
 		panics:   o.Meter.Counter(meter.Panics),
 		faults:   map[*fault.Fault]*meter.Counter{},
 	}
-	for _, f := range fault.All() {
+	for _, f := range append(fault.All(), expectationFailed) {
 		g.faults[f] = o.Meter.Counter(meter.UpstreamErrors, meter.Label{Name: "code", Value: f.Code})
 	}
-	if !o.Log.Enabled() {
-		g.log = nil
+	if o.Log != nil && o.Log.Enabled() && o.Format != nil {
+		g.log, g.format = o.Log, o.Format
 	}
-	s := &Server{g: g}
+	s := &Server{g: g, patience: o.WriteTimeout, conns: map[*edgeConn]struct{}{}}
 	s.http = &fasthttp.Server{
 		Handler:                       g.Handle,
 		ErrorHandler:                  g.refuse,
-		HeaderReceived:                bodyClock(o.BodyTimeout),
-		Name:                          "",
+		HeaderReceived:                headReceived(o.BodyTimeout),
 		NoDefaultServerHeader:         true,
 		NoDefaultContentType:          true,
 		DisableHeaderNamesNormalizing: true,
@@ -84,10 +98,10 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		MaxRequestBodySize:            o.MaxBody,
 		ReadTimeout:                   o.HeadTimeout,
 		IdleTimeout:                   o.IdleTimeout,
-		WriteTimeout:                  o.WriteTimeout,
 		Concurrency:                   o.MaxConnections,
-		Logger:                        quiet{o.Errorf},
+		Logger:                        &complaints{errorf: o.Errorf},
 		ConnState:                     s.connState,
+		// No WriteTimeout: it would run from the first byte of an answer to its last. See edgeConn.Write.
 	}
 	s.metrics(o.Meter)
 	return s
@@ -112,39 +126,15 @@ func (s *Server) Ready() error {
 // Handler is the request path, for servers that tests run themselves.
 func (s *Server) Handler() fasthttp.RequestHandler { return s.g.Handle }
 
-// Drain ends the service without losing a request (reliability F14): every answer from now on tells its client to go, connections that
-// are idle may still bring one request each until grace has passed, and what runs then may finish until ctx ends. The listeners
-// must be closed already. It returns how many connections were cut off.
-func (s *Server) Drain(ctx context.Context, grace time.Duration) int {
-	s.g.draining.Store(true)
-	poll := time.NewTicker(5 * time.Millisecond)
-	defer poll.Stop()
-	quietFrom := time.Now().Add(grace)
-	for s.open.Load() > 0 && ctx.Err() == nil && (time.Now().Before(quietFrom) || s.busy.Load() > 0) {
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-		}
-	}
-	cut := int(s.busy.Load())
-	end, cancel := context.WithTimeout(context.Background(), time.Second)
-	defer cancel()
-	if cut > 0 { // out of time: nothing is waited for any more
-		cancel()
-	}
-	_ = s.http.ShutdownWithContext(end)
-	return cut
-}
-
-// connState keeps the counts of connections. fasthttp calls it on the goroutine that serves the connection.
+// connState keeps the counts of connections. fasthttp calls it for one connection at a time: from the accept loop for a new one, then
+// on the goroutine that serves it.
 func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 	c, ok := nc.(*edgeConn)
 	if !ok {
 		return
 	}
-	busy := state == fasthttp.StateActive
-	if busy != c.busy {
-		c.busy = busy
+	if busy := state == fasthttp.StateActive; busy != c.busy.Load() {
+		c.busy.Store(busy)
 		if busy {
 			s.busy.Add(1)
 		} else {
@@ -153,8 +143,18 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 	}
 	switch state {
 	case fasthttp.StateNew:
+		c.patience = s.patience
 		s.open.Add(1)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.conns[c] = struct{}{}
+		if s.ended {
+			_ = c.Close()
+		}
 	case fasthttp.StateClosed, fasthttp.StateHijacked:
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
 		s.open.Add(-1)
 	}
 }
@@ -168,13 +168,32 @@ func (s *Server) metrics(r *meter.Registry) {
 	state("waiting", func() float64 { return float64(max(s.open.Load()-s.busy.Load(), 0)) })
 }
 
-// bodyClock gives a request that has a body more time than the header had.
-func bodyClock(d time.Duration) func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+// headReceived runs between head and body. A request that has a body gets more time for it than the header had, and the invitation to
+// send it that it may wait for: fasthttp finds the expectation in its usual spelling only.
+func headReceived(bodyTimeout time.Duration) func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	return func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-		if h.ContentLength() == 0 || h.ContentLength() == -2 {
+		if n := h.ContentLength(); n == 0 || n == -2 {
 			return fasthttp.RequestConfig{}
 		}
-		return fasthttp.RequestConfig{ReadTimeout: d}
+		if len(h.Peek(fasthttp.HeaderExpect)) == 0 && waits(h.RawHeaders()) {
+			h.Set(fasthttp.HeaderExpect, "100-continue") // the raw lines, which we read, stay as they are
+		}
+		return fasthttp.RequestConfig{ReadTimeout: bodyTimeout}
+	}
+}
+
+// waits says whether a header block has "Expect: 100-continue" in some spelling.
+func waits(raw []byte) bool {
+	for {
+		line, rest, ok := wire.CutLine(raw)
+		if !ok || len(line) == 0 {
+			return false
+		}
+		const name = "expect:"
+		if len(line) > len(name) && phase.EqualName(line[:len(name)], name) {
+			return phase.EqualName(wire.Trim(line[len(name):]), "100-continue")
+		}
+		raw = rest
 	}
 }
 
@@ -190,24 +209,46 @@ func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error) {
 		f = fault.BodyTooLarge
 	case errors.As(err, &netErr) && netErr.Timeout():
 		f = fault.RequestTimeout
+	case netErr != nil:
+		f = fault.ClientGone
+	}
+	if c, ok := ctx.Conn().(*edgeConn); ok && !c.heard { // it has asked for nothing, so it gets no answer
+		_ = c.Close()
+		return
 	}
 	x := g.acquire(ctx)
-	ctx.SetUserValue(exchangeKey, x)
-	g.requests.Inc()
-	x.Request.Method = ctx.Request.Header.Method()
+	defer x.recovered()
+	if len(ctx.Request.Header.RawHeaders()) > 0 { // else fasthttp has thrown the head away with what came behind it
+		x.describe(ctx)
+	}
 	g.edge.client(x)
-	ctx.Response.Reset()
+	ctx.SetConnectionClose()
 	x.Fail(f)
 	x.write()
 }
 
-// quiet passes fasthttp's complaints on. They are about single connections, and carry no bytes of them (SecureErrorLogMessage).
-type quiet struct {
+// complaints passes on what fasthttp has to say. It says something about every connection that breaks off, so that the number of lines is
+// bounded; those requests are in the access log, too. No bytes of a request are in it (SecureErrorLogMessage).
+type complaints struct {
 	errorf func(format string, args ...any)
+
+	mu     sync.Mutex
+	until  time.Time // of the present second
+	silent int       // lines suppressed in it
 }
 
-func (q quiet) Printf(format string, args ...any) {
-	if q.errorf != nil {
-		q.errorf(format, args...)
+// Printf implements fasthttp.Logger: one line a second at most.
+func (c *complaints) Printf(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	if now.Before(c.until) {
+		c.silent++
+		return
 	}
+	if c.silent > 0 {
+		c.errorf("%d more lines like the last one were left out", c.silent)
+	}
+	c.until, c.silent = now.Add(time.Second), 0
+	c.errorf(format, args...)
 }

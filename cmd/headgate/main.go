@@ -104,7 +104,7 @@ func check(file string, stdout io.Writer) error {
 		return err
 	}
 	if err := checkResources(c); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+		return err
 	}
 	for _, w := range c.Warnings(time.Now()) {
 		fmt.Fprintf(stdout, "warning: %s\n", w)
@@ -117,6 +117,9 @@ func check(file string, stdout io.Writer) error {
 func runCommand(file string, stderr io.Writer) error {
 	c, file, err := load(file)
 	if err != nil {
+		return err
+	}
+	if err := checkResources(c); err != nil { // before anything is created
 		return err
 	}
 	logger := log.New(stderr, "", log.LstdFlags|log.LUTC)

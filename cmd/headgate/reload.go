@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +57,7 @@ func (p *process) reload(next *conf.Config) error {
 	ctx, cancel := context.WithTimeout(context.Background(), reloadTimeout)
 	defer cancel()
 	if err := p.applier.Reload(ctx, inline); err != nil {
-		return err
+		return located(next, err)
 	}
 	p.setKeys(next)
 	p.conf.Store(next)
@@ -103,6 +105,26 @@ func inlineDocuments(c *conf.Config) (map[string][]byte, error) {
 	return docs, nil
 }
 
+// located adds file and line to what is wrong with the resources of the file.
+func located(c *conf.Config, err error) error {
+	var bad proxy.InlineErrors
+	if !errors.As(err, &bad) {
+		return err
+	}
+	lists := map[string][]map[string]any{"routes": c.Routes, "services": c.Services, "upstreams": c.Upstreams}
+	var problems conf.Problems
+	for _, b := range bad {
+		segment, id, _ := strings.Cut(b.Key, "/")
+		for i, r := range lists[segment] {
+			if have, _ := conf.ResourceID(r); have == id {
+				problems = append(problems, c.At(fmt.Sprintf("%s[%d]", segment, i), b.Err.Error()))
+			}
+		}
+	}
+	slices.SortStableFunc(problems, func(p, q conf.Problem) int { return p.Line - q.Line })
+	return problems
+}
+
 // checkResources compiles the resources of the file as run would, and publishes them nowhere.
 func checkResources(c *conf.Config) error {
 	inline, err := inlineDocuments(c)
@@ -127,7 +149,7 @@ func checkResources(c *conf.Config) error {
 		Compiler: compiler, Store: nowhere, Offload: pool, Meter: m, Inline: inline, Logf: func(string, ...any) {},
 	})
 	if err != nil {
-		return err
+		return located(c, err)
 	}
 	a.Close()
 	return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -16,6 +17,7 @@ import (
 // set while another goroutine is in Read or Write of that direction; to get that one out, close the connection.
 type Conn struct {
 	net.Conn
+	raw         *raw // nil when the connection is not a socket of the kernel
 	read, write clock
 }
 
@@ -25,7 +27,15 @@ type clock struct {
 }
 
 // NewConn wraps c, which must have no deadlines yet; from here on they are set through the Conn alone.
-func NewConn(c net.Conn) *Conn { return &Conn{Conn: c} }
+func NewConn(c net.Conn) *Conn {
+	n := &Conn{Conn: c}
+	if s, ok := c.(syscall.Conn); ok {
+		if rc, err := s.SyscallConn(); err == nil {
+			n.raw = newRaw(rc)
+		}
+	}
+	return n
+}
 
 // SetReadDeadline makes reads fail from t on; the zero value never.
 func (c *Conn) SetReadDeadline(t time.Time) error {
@@ -50,7 +60,7 @@ func (c *Conn) SetDeadline(t time.Time) error {
 
 func (c *Conn) Read(p []byte) (int, error) {
 	for {
-		n, err := c.Conn.Read(p)
+		n, err := c.readOnce(p)
 		if err == nil || n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.read.early() {
 			return n, err
 		}
@@ -63,7 +73,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 func (c *Conn) Write(p []byte) (int, error) {
 	sent := 0
 	for {
-		n, err := c.Conn.Write(p[sent:])
+		n, err := c.writeOnce(p[sent:])
 		sent += n
 		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !c.write.early() {
 			return sent, err
@@ -72,6 +82,20 @@ func (c *Conn) Write(p []byte) (int, error) {
 			return sent, err
 		}
 	}
+}
+
+func (c *Conn) readOnce(p []byte) (int, error) {
+	if c.raw != nil {
+		return c.raw.read(p)
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *Conn) writeOnce(p []byte) (int, error) {
+	if c.raw != nil {
+		return c.raw.write(p)
+	}
+	return c.Conn.Write(p)
 }
 
 // CloseWrite ends the sending direction, when the connection has one of its own.

@@ -23,15 +23,15 @@ func replay(t testing.TB, ca *authority, reply string) (host string, port int) {
 	if ca != nil {
 		config = ca.server("upstream.test")
 	}
-	answer, done := []byte(reply), make(chan struct{})
-	var first net.Conn
+	answer, accepted, done := []byte(reply), make(chan net.Conn, 1), make(chan struct{})
 	go func() {
 		defer close(done)
+		defer close(accepted)
 		nc, err := ln.Accept()
 		if err != nil {
 			return
 		}
-		first = nc
+		accepted <- nc
 		if config != nil {
 			nc = tls.Server(nc, config)
 		}
@@ -51,8 +51,8 @@ func replay(t testing.TB, ca *authority, reply string) (host string, port int) {
 	}()
 	t.Cleanup(func() {
 		_ = ln.Close()
-		if first != nil {
-			_ = first.Close()
+		if nc, ok := <-accepted; ok {
+			_ = nc.Close()
 		}
 		<-done
 	})

@@ -76,8 +76,15 @@ const tcpClose = 7
 // refused a part of it (reset) or had not acknowledged all when it ended the stream. An upstream that has read a request to its end
 // and then closes leaves neither trace, and may have executed it.
 func (c *conn) unheard() bool {
-	info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	return err == nil && (info.State == tcpClose || info.Unacked > 0)
+	// The kernel reads the state before it locks the socket for the rest: a reset that comes in between shows in neither, the
+	// first time.
+	for range 2 {
+		info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil && (info.State == tcpClose || info.Unacked > 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // release gives c back after a complete exchange with nothing left over, or closes it. unused is the number of bytes that were read

@@ -183,6 +183,7 @@ type rig struct {
 	hub *Hub
 	def Defaults
 	res *Resolver
+	srv *server // the first one of the last upstream
 
 	mu     sync.Mutex
 	faults []string // what the hub was told of failed connections
@@ -207,7 +208,10 @@ func newRig(t testing.TB) *rig {
 func (r *rig) upstream(edit func(d *resource.Upstream), servers ...*server) *Upstream {
 	r.t.Helper()
 	doc := &resource.Upstream{Type: "roundrobin", HashOn: "vars", Scheme: "http", PassHost: "pass"}
-	for _, s := range servers {
+	for i, s := range servers {
+		if i == 0 {
+			r.srv = s
+		}
 		doc.Nodes = append(doc.Nodes, resource.Node{Host: s.host, Port: s.port, Weight: 1})
 	}
 	if edit != nil {

@@ -120,7 +120,7 @@ func TestPoolUnderLoad(t *testing.T) {
 // TestPoolClosesUnderLoad: what comes back while the pool is closed, or after, is closed.
 func TestPoolClosesUnderLoad(t *testing.T) {
 	fd := quietSocket(t)
-	for range 200 {
+	for range 2000 {
 		p := newPool("test", nil, PoolOptions{Size: 4})
 		var wg sync.WaitGroup
 		for range 4 {

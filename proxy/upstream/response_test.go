@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -188,18 +189,20 @@ func TestTruncated(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
-			cut := 0
+			var at atomic.Int64
 			u := r.upstream(retries(0), serve(t, func(p *peer) {
 				if _, ok := p.next(); ok {
-					p.send(whole[:cut])
+					p.send(whole[:at.Load()])
 				}
 			}))
-			for ; cut < len(whole); cut++ {
+			for cut := range len(whole) {
+				at.Store(int64(cut))
 				if got := get(u); got.code() == "" {
 					t.Fatalf("cut at %d (%q): taken for whole, body %q", cut, whole[:cut], got.body)
 				}
 			}
 			r.connections(0, 0)
+			at.Store(int64(len(whole)))
 			if got := get(u); got.code() != "" {
 				t.Fatalf("whole: %s", got.code())
 			}
@@ -216,20 +219,21 @@ func TestSplit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
-			at := 0
+			var at atomic.Int64
 			s := serve(t, func(p *peer) {
 				for _, ok := p.next(); ok; _, ok = p.next() {
-					p.send(whole[:at])
+					p.send(whole[:at.Load()])
 					time.Sleep(time.Millisecond) // enough, mostly, for the first part to be read alone
-					p.send(whole[at:])
+					p.send(whole[at.Load():])
 				}
 			})
 			u := r.upstream(nil, s)
-			for at = 1; at < len(whole); at++ {
+			for cut := 1; cut < len(whole); cut++ {
+				at.Store(int64(cut))
 				got := get(u)
 				got.want(t, 200, "helloabc")
 				if got.header != "X-A: 1\n" {
-					t.Fatalf("cut at %d: header %q", at, got.header)
+					t.Fatalf("cut at %d: header %q", cut, got.header)
 				}
 			}
 			if n := s.connections(); n != 1 {

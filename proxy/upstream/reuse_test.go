@@ -142,9 +142,7 @@ func TestLargeBodiesOverTLSAreReused(t *testing.T) {
 func TestUpstreamClosesIdleConnection(t *testing.T) {
 	overBoth(t, func(t *testing.T, r *rig, start func(func(p *peer)) *Upstream) {
 		closed := make(chan struct{}, 3)
-		var srv *server
 		u := start(func(p *peer) {
-			srv = p.s
 			if _, ok := p.next(); ok {
 				p.send(ok2)
 				_ = p.Close()
@@ -155,7 +153,7 @@ func TestUpstreamClosesIdleConnection(t *testing.T) {
 			post(u).want(t, 200, "ok")
 			<-closed
 		}
-		if n := len(srv.seen()); n != 3 {
+		if n := len(r.srv.seen()); n != 3 {
 			t.Fatalf("%d requests arrived, 3 were made", n)
 		}
 	})
@@ -164,9 +162,7 @@ func TestUpstreamClosesIdleConnection(t *testing.T) {
 // TestClosedOnReuse: the upstream closes while the request is on its way. The request was not executed and is sent once more.
 func TestClosedOnReuse(t *testing.T) {
 	overBoth(t, func(t *testing.T, r *rig, start func(func(p *peer)) *Upstream) {
-		var srv *server
 		u := start(func(p *peer) {
-			srv = p.s
 			p.next()
 			p.send(ok2)
 			if p.conn == 0 {
@@ -179,8 +175,8 @@ func TestClosedOnReuse(t *testing.T) {
 		post(u).want(t, 200, "ok")
 		x := request("POST", "/second", "data")
 		do(u, x).want(t, 200, "ok")
-		if n := len(srv.seen()); n != 2 || srv.connections() != 2 || x.Attempts.Count != 1 {
-			t.Fatalf("%d requests executed on %d connections, %d attempts", n, srv.connections(), x.Attempts.Count)
+		if n := len(r.srv.seen()); n != 2 || r.srv.connections() != 2 || x.Attempts.Count != 1 {
+			t.Fatalf("%d requests executed on %d connections, %d attempts", n, r.srv.connections(), x.Attempts.Count)
 		}
 	})
 }
@@ -190,9 +186,7 @@ func TestClosedOnReuse(t *testing.T) {
 func TestExecutedThenClosed(t *testing.T) {
 	overBoth(t, func(t *testing.T, r *rig, start func(func(p *peer)) *Upstream) {
 		for method, want := range map[string]int{"POST": 2, "GET": 3} {
-			var srv *server
 			u := start(func(p *peer) {
-				srv = p.s
 				p.next()
 				p.send(ok2)
 				p.next() // executed
@@ -207,7 +201,7 @@ func TestExecutedThenClosed(t *testing.T) {
 			} else {
 				got.want(t, 200, "ok")
 			}
-			if n := len(srv.seen()); n != want {
+			if n := len(r.srv.seen()); n != want {
 				t.Fatalf("%s: %d requests executed, want %d", method, n, want)
 			}
 		}

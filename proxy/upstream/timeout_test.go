@@ -186,15 +186,13 @@ func TestSendTimeout(t *testing.T) {
 
 func TestUpload(t *testing.T) {
 	overBoth(t, func(t *testing.T, r *rig, start func(func(p *peer)) *Upstream) {
-		var srv *server
 		u := start(func(p *peer) {
-			srv = p.s
 			answers(ok2)(p)
 		})
 		for i, size := range []int{joinLimit, joinLimit + 1, 3 << 20} {
 			body := bigBody[:size]
 			do(u, request("PUT", "/", body)).want(t, 200, "ok")
-			if _, got, _ := strings.Cut(srv.seen()[i], "\r\n\r\n"); got != body {
+			if _, got, _ := strings.Cut(r.srv.seen()[i], "\r\n\r\n"); got != body {
 				t.Fatalf("%d bytes arrived, or others; %d were sent", len(got), size)
 			}
 		}
@@ -225,6 +223,89 @@ func TestEarlyAnswer(t *testing.T) {
 			})
 		})
 	}
+}
+
+// dialed returns a connection that the pool of u's only node has just made.
+func (u *Upstream) dialed(t *testing.T) *conn {
+	t.Helper()
+	c, f := u.nodes[0].pool.fresh(10 * time.Second)
+	if f != nil {
+		t.Fatal(f)
+	}
+	return c
+}
+
+// TestAnswerBeforeAnythingIsSent: even when not a byte of the request could be written, the answer that came before the reset is read.
+func TestAnswerBeforeAnythingIsSent(t *testing.T) {
+	const refusal = "HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
+	for name, body := range map[string]string{"short": "data", "long": bigBody} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			dialed := make(chan struct{})
+			u := r.upstream(nil, serve(t, func(p *peer) {
+				<-dialed
+				p.send(refusal)
+				p.reset()
+			}))
+			c := u.dialed(t)
+			close(dialed)
+			eventually(t, "the reset arrives", c.unheard)
+			x := request("POST", "/", body)
+			if f := u.prepare(x, u.nodes[0]); f != nil {
+				t.Fatal(f)
+			}
+			if _, f := u.exchange(x, u.nodes[0], c, time.Now()); f != nil || x.Response.Status != 503 || string(x.Response.Body) != "busy" {
+				t.Fatalf("%v, status %d", f, x.Response.Status)
+			}
+			r.connections(0, 0)
+		})
+	}
+}
+
+// TestUploadEndsWithItsConnection: when a connection is given up, nobody reads the request body any more, which belongs to the client's
+// connection and is about to be used for something else.
+func TestUploadEndsWithItsConnection(t *testing.T) {
+	overBoth(t, func(t *testing.T, r *rig, start func(func(p *peer)) *Upstream) {
+		u := start(func(p *peer) {
+			if c, ok := p.Conn.(interface{ Handshake() error }); ok {
+				_ = c.Handshake()
+			}
+			<-p.s.closing
+		})
+		for range 20 {
+			c := u.dialed(t)
+			c.startUpload([]byte(bigBody), 10*time.Second)
+			up := c.upload
+			c.abort()
+			select {
+			case <-up.done:
+			default:
+				t.Fatal("the body is still being sent")
+			}
+		}
+	})
+}
+
+// TestUploadFailsBeforeTheAnswer: an upload that has failed leaves a moment for the answer.
+func TestUploadFailsBeforeTheAnswer(t *testing.T) {
+	r := newRig(t)
+	answer := make(chan struct{})
+	u := r.upstream(nil, serve(t, func(p *peer) {
+		<-answer
+		p.send(ok2)
+		<-p.s.closing
+	}))
+	c := u.dialed(t)
+	done := make(chan struct{})
+	close(done)
+	c.upload = &upload{done: done, err: syscall.EPIPE}
+	close(answer)
+	p := make([]byte, 100)
+	if n, err := c.readDuringUpload(p, time.Second); err != nil || string(p[:n]) != ok2 || c.unsent != fault.SendFailed {
+		t.Fatalf("%q, %v, unsent %v", p[:n], err, c.unsent)
+	}
+	c.release(true, 0, time.Now())
+	r.connections(0, 0)
 }
 
 // TestClosedDuringUpload: without an answer, a request that was not sent whole is a failed one.

@@ -122,9 +122,7 @@ func TestServerName(t *testing.T) {
 				}
 				return nil, nil
 			}
-			var srv *server
 			u := r.secure(a, func(d *resource.Upstream) { d.PassHost, d.UpstreamHost = passHost, c.upstreamHost }, config, func(p *peer) {
-				srv = p.s
 				answers(ok2)(p)
 			})
 			get(u).want(t, 200, "ok")
@@ -137,8 +135,8 @@ func TestServerName(t *testing.T) {
 			if host == "" {
 				host = string(u.nodes[0].host)
 			}
-			if want := "GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n"; srv.seen()[0] != want {
-				t.Fatalf("request %q, want %q", srv.seen()[0], want)
+			if want := "GET / HTTP/1.1\r\nHost: " + host + "\r\n\r\n"; r.srv.seen()[0] != want {
+				t.Fatalf("request %q, want %q", r.srv.seen()[0], want)
 			}
 		})
 	}

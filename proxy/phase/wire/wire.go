@@ -104,7 +104,7 @@ func StripNamed(h *phase.Header, list []byte) {
 }
 
 func protected(name []byte) bool {
-	for _, p := range [...]string{"host", "content-length", "content-type", "authorization", "cookie", "set-cookie"} {
+	for _, p := range [...]string{"host", "content-length", "content-type", "authorization", "cookie", "set-cookie", "apikey", "x-api-key"} {
 		if phase.EqualName(name, p) {
 			return true
 		}
