@@ -142,6 +142,7 @@ func TestResolverRefreshes(t *testing.T) {
 
 // TestResolverSlow: a name server that does not answer costs a dial to a known name a moment, and one to an unknown name its clock.
 func TestResolverSlow(t *testing.T) {
+	t.Parallel()
 	n := &names{addrs: []string{"10.0.0.1"}, hold: make(chan struct{})}
 	r := resolver(n, time.Hour)
 	if got := r.ask1(t, 20*time.Millisecond); got != "error" {

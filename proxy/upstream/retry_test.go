@@ -24,6 +24,7 @@ func statuses(x *phase.Exchange) string { return string(x.Attempts.AppendStatuse
 
 // TestRetries: which failures go on to the other endpoint, by method (contract sections 3.2 and 3.3, as observed).
 func TestRetries(t *testing.T) {
+	t.Parallel()
 	answer := func(reply string) func(testing.TB) *server {
 		return func(t testing.TB) *server { return serve(t, once(reply)) }
 	}
@@ -116,6 +117,7 @@ func TestNextEndpointAnswers(t *testing.T) {
 }
 
 func TestRetryLimits(t *testing.T) {
+	t.Parallel()
 	f := func(name string, edit func(d *resource.Upstream), nodes int, want *fault.Fault, statusesWant string) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {

@@ -48,6 +48,7 @@ func blackhole(t testing.TB) *server {
 }
 
 func TestConnectTimeout(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.def.Connect = 50 * time.Millisecond
 	hole := blackhole(t)
@@ -63,6 +64,7 @@ func TestConnectTimeout(t *testing.T) {
 
 // TestBlackholeAmongAddresses: an address that does not answer leaves time for the others.
 func TestBlackholeAmongAddresses(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	r.def.Connect = time.Second
 	r.def.Pool.Size = 0 // dial each time
@@ -112,6 +114,7 @@ func TestSocketShortage(t *testing.T) {
 }
 
 func TestReadTimeouts(t *testing.T) {
+	t.Parallel()
 	const head = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 	for name, c := range map[string]struct {
 		reply, code string
@@ -148,6 +151,7 @@ func TestReadTimeouts(t *testing.T) {
 
 // TestReadTimeoutIsBetweenReads: a body that keeps coming may take longer than the clock of one read.
 func TestReadTimeoutIsBetweenReads(t *testing.T) {
+	t.Parallel()
 	for name, head := range map[string]string{"whole": "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n", "stream": "HTTP/1.1 200 OK\r\n\r\n"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -169,6 +173,7 @@ func TestReadTimeoutIsBetweenReads(t *testing.T) {
 var bigBody = string(bytes.Repeat([]byte("0123456789abcdef"), 1<<20)) // 16 MiB: more than socket buffers hold
 
 func TestSendTimeout(t *testing.T) {
+	t.Parallel()
 	overBoth(t, func(t *testing.T, r *rig, start func(func(p *peer)) *Upstream) {
 		r.def.Send = 100 * time.Millisecond
 		done := make(chan struct{})
@@ -265,6 +270,7 @@ func TestAnswerBeforeAnythingIsSent(t *testing.T) {
 // TestUploadEndsWithItsConnection: when a connection is given up, nobody reads the request body any more, which belongs to the client's
 // connection and is about to be used for something else.
 func TestUploadEndsWithItsConnection(t *testing.T) {
+	t.Parallel()
 	overBoth(t, func(t *testing.T, r *rig, start func(func(p *peer)) *Upstream) {
 		u := start(func(p *peer) {
 			if c, ok := p.Conn.(interface{ Handshake() error }); ok {
@@ -272,7 +278,7 @@ func TestUploadEndsWithItsConnection(t *testing.T) {
 			}
 			<-p.s.closing
 		})
-		for range 20 {
+		for range 8 {
 			c := u.dialed(t)
 			c.startUpload([]byte(bigBody), 10*time.Second)
 			up := c.upload

@@ -74,6 +74,7 @@ func (v vector) reference(t *testing.T) (body string, untilClose bool) {
 }
 
 func TestVectors(t *testing.T) {
+	t.Parallel()
 	for _, v := range readVectors(t) {
 		t.Run(v.Name, func(t *testing.T) {
 			r := newRig(t)
