@@ -163,9 +163,10 @@ type Attempts struct {
 	Addr, Node string
 	// NodePort is its port.
 	NodePort uint16
-	// Count is the number of attempts; statuses has the first few of their outcomes.
+	// Count is the number of attempts; statuses and addrs have the outcomes and endpoints of the first few.
 	Count    int
 	statuses [maxStatuses]uint16
+	addrs    [maxStatuses]string
 	// Tried marks the endpoints of the present upstream that were tried.
 	Tried balancer.Tried
 	// Begun, Connected, Head and End are offsets from Exchange.Start: of the first attempt, and of the last one's connection, response
@@ -176,7 +177,7 @@ type Attempts struct {
 // Note records the outcome of one attempt: a status of the upstream, or the one its failure stands for.
 func (a *Attempts) Note(status int) {
 	if a.Count < maxStatuses {
-		a.statuses[a.Count] = uint16(status)
+		a.statuses[a.Count], a.addrs[a.Count] = uint16(status), a.Addr
 	}
 	a.Count++
 }

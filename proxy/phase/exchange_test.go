@@ -221,8 +221,9 @@ func sample() *Exchange {
 	x.Response.Status, x.Response.Sent = 502, 42
 	x.Response.Header = *lines("Server: up", "X-Y: z")
 	a := &x.Attempts
-	a.Addr, a.Node, a.NodePort = "10.0.0.9:8443", "10.0.0.9", 8443
+	a.Addr = "10.0.0.8:8443"
 	a.Note(504)
+	a.Addr, a.Node, a.NodePort = "10.0.0.9:8443", "10.0.0.9", 8443
 	a.Note(502)
 	a.Begun, a.Connected, a.Head, a.End = time.Millisecond, 11*time.Millisecond, 1511*time.Millisecond, 2001*time.Millisecond
 	x.Match = route.Match{NParams: 1, URI: "/:x"}

@@ -135,7 +135,7 @@ func (x *Exchange) varOfAnswer(id vars.ID, dst []byte) ([]byte, bool) {
 	case vars.RequestTime:
 		return appendSeconds(dst, x.Elapsed()), true
 	case vars.UpstreamAddr:
-		return append(dst, a.Addr...), a.Addr != ""
+		return a.appendAddrs(dst), a.Count > 0
 	case vars.BalancerIP:
 		return append(dst, a.Node...), a.Node != ""
 	case vars.BalancerPort:
@@ -158,6 +158,17 @@ func (x *Exchange) varOfAnswer(id vars.ID, dst []byte) ([]byte, bool) {
 
 // Took is the time spent on upstreams: from the first attempt to the last byte, or to where the last attempt got.
 func (a *Attempts) Took() time.Duration { return max(a.Connected, a.Head, a.End, a.Begun) - a.Begun }
+
+// appendAddrs appends the endpoint of each attempt, "10.0.0.1:80, 10.0.0.2:80".
+func (a *Attempts) appendAddrs(dst []byte) []byte {
+	for i := range a.Statuses() {
+		if i > 0 {
+			dst = append(dst, ", "...)
+		}
+		dst = append(dst, a.addrs[i]...)
+	}
+	return dst
+}
 
 // AppendStatuses appends the outcome of each attempt, "502, 200".
 func (a *Attempts) AppendStatuses(dst []byte) []byte {

@@ -26,7 +26,7 @@ func TestEveryVariable(t *testing.T) {
 		"server_name": "api.example.com", "server_protocol": "HTTP/1.1", "request_method": "POST",
 		"request": "POST /a%20b/?k=v&k=w&e=%41+b&flag HTTP/1.1", "request_length": "321", "remote_user": "jack",
 		"content_type": "application/x-www-form-urlencoded; charset=utf-8", "content_length": "16", "status": "502",
-		"bytes_sent": "42", "body_bytes_sent": "42", "bytes_received": "321", "upstream_addr": "10.0.0.9:8443",
+		"bytes_sent": "42", "body_bytes_sent": "42", "bytes_received": "321", "upstream_addr": "10.0.0.8:8443, 10.0.0.9:8443",
 		"upstream_status": "504, 502", "upstream_response_time": "2.000", "upstream_connect_time": "0.010", "upstream_header_time": "1.510",
 		"upstream_host": "up.example.com", "upstream_uri": "/v2/chat", "upstream_name": "fake", "balancer_ip": "10.0.0.9", "balancer_port": "8443",
 		"branch": "v2", "time_local": "09/Mar/2026:08:07:06 -0530", "time_iso8601": "2026-03-09T08:07:06-05:30", "msec": "1773063426.054",
