@@ -86,7 +86,7 @@ func TestProcessMetrics(t *testing.T) {
 
 func TestSameLabelsSameHandle(t *testing.T) {
 	r := New("")
-	if r.Branch("1", "v1") != r.Branch("1", "v1") {
+	if first, second := r.Branch("1", "v1"), r.Branch("1", "v1"); first != second {
 		t.Error("two counters for one branch")
 	}
 	if r.Branch("1", "v1") == r.Branch("1", "v2") {

@@ -127,7 +127,7 @@ func TestModelsAreCut(t *testing.T) {
 func TestRouteSeriesSurvivesReload(t *testing.T) {
 	r := New("")
 	l := RouteLabels{Route: "1", MatchedURI: "/*"}
-	if r.Route(l) != r.Route(l) {
+	if first, second := r.Route(l), r.Route(l); first != second {
 		t.Error("a reload makes another series")
 	}
 	l.MatchedURI = "/b"

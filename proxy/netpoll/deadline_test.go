@@ -23,20 +23,7 @@ func (c *counted) SetReadDeadline(t time.Time) error {
 
 func pair(t *testing.T) (near *Conn, inner *counted, far net.Conn) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	a, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close(); b.Close() })
+	a, b := tcp(t)
 	inner = &counted{Conn: a}
 	return NewConn(inner), inner, b
 }

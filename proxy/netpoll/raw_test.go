@@ -12,23 +12,28 @@ import (
 	"time"
 )
 
-// sockets returns two ends of a TCP connection, the near one on the raw path.
-func sockets(t *testing.T) (near *Conn, far *net.TCPConn) {
+// tcp returns the two ends of a connection.
+func tcp(t *testing.T) (a, b net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	a, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
+	if a, err = net.Dial("tcp", l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	b, err := l.Accept()
-	if err != nil {
+	if b, err = l.Accept(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { a.Close(); b.Close() })
+	return a, b
+}
+
+// sockets returns both ends, the near one on the raw path.
+func sockets(t *testing.T) (near *Conn, far *net.TCPConn) {
+	t.Helper()
+	a, b := tcp(t)
 	if near = NewConn(a); near.raw == nil {
 		t.Fatal("a TCP connection is not read directly")
 	}

@@ -294,3 +294,35 @@ func TestHashing(t *testing.T) {
 		t.Error("hash_on moon was accepted")
 	}
 }
+
+// TestEveryRuleServes: the rules that learn from exchanges get to see them, and all endpoints get requests.
+func TestEveryRuleServes(t *testing.T) {
+	for _, rule := range []string{"roundrobin", "least_conn", "ewma", "chash"} {
+		r := newRig(t)
+		u := r.upstream(func(d *resource.Upstream) { d.Type, d.Key = rule, "remote_port" }, serve(t, answers(ok2)), serve(t, answers(ok2)))
+		used := map[string]int{}
+		for i := range 40 {
+			x := request("GET", "/", "")
+			x.Client.Port = uint16(i)
+			do(u, x).want(t, 200, "ok")
+			used[x.Attempts.Addr]++
+			if x.Attempts.Head <= x.Attempts.Connected || x.Attempts.End < x.Attempts.Head {
+				t.Fatalf("connected %v, head %v, end %v", x.Attempts.Connected, x.Attempts.Head, x.Attempts.End)
+			}
+		}
+		if rule != "ewma" && len(used) != 2 {
+			t.Errorf("%s: %v", rule, used)
+		}
+		r.idleNodes(u)
+	}
+	r := newRig(t)
+	if _, err := Compile(r.hub, &resource.Upstream{Type: "moon", Scheme: "http", Nodes: []resource.Node{{Host: "a", Weight: 1}}}, "", r.def, nil); err == nil {
+		t.Error("an unknown rule was accepted")
+	}
+	if _, err := Compile(r.hub, &resource.Upstream{Type: "roundrobin", Scheme: "grpc"}, "", r.def, nil); err == nil {
+		t.Error("a scheme that is not spoken was accepted")
+	}
+	if len(r.hub.pools) != 0 {
+		t.Error("a refused document has left pools behind")
+	}
+}
