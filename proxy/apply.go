@@ -202,7 +202,7 @@ func (a *Applier) apply(ctx context.Context, c Change) (Result, error) {
 	}
 	kind, id, err := splitKey(c.Key)
 	if err != nil {
-		return Result{}, err
+		return Result{}, resource.Invalid(badID)
 	}
 	if err := a.validate(kind, id, next, a.exists); err != nil {
 		return Result{}, err
@@ -389,6 +389,9 @@ func (d docsView) Range(kind string, f func(key string, value []byte) bool) {
 		}
 	}
 }
+
+// badID refuses an id that cannot be part of a key, in the contract's words for it (section 1.7).
+const badID = `invalid configuration: property "id" validation failed: object matches none of the required`
 
 func splitKey(key string) (resource.Kind, string, error) {
 	segment, id, ok := strings.Cut(key, "/")

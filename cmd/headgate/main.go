@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dlclark/regexp2/v2"
+
 	"headgate/conf"
 )
 
@@ -33,7 +35,12 @@ usage:
 
 const defaultFile = "conf/headgate.toml"
 
+// regexpTick is how often patterns that may backtrack look at their time limit. The library's default would let one run for a fifth of a
+// second.
+const regexpTick = 5 * time.Millisecond
+
 func main() {
+	regexp2.SetTimeoutCheckPeriod(regexpTick)
 	os.Exit(command(os.Args[1:], os.Stdout, os.Stderr))
 }
 
