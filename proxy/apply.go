@@ -202,7 +202,7 @@ func (a *Applier) apply(ctx context.Context, c Change) (Result, error) {
 	}
 	kind, id, err := splitKey(c.Key)
 	if err != nil {
-		return Result{}, resource.Invalid(badID)
+		return Result{}, err
 	}
 	if err := a.validate(kind, id, next, a.exists); err != nil {
 		return Result{}, err
@@ -396,7 +396,10 @@ const badID = `invalid configuration: property "id" validation failed: object ma
 func splitKey(key string) (resource.Kind, string, error) {
 	segment, id, ok := strings.Cut(key, "/")
 	kind, known := resource.KindOf(segment)
-	if !ok || !known || id == "" {
+	if ok && known && id == "" {
+		return resource.Kind{}, "", resource.Invalid(badID)
+	}
+	if !ok || !known {
 		return resource.Kind{}, "", fmt.Errorf("unknown key %q", key)
 	}
 	return kind, id, nil

@@ -81,7 +81,7 @@ func TestWhatFailsChangesNothing(t *testing.T) {
 		{name: "in use", key: "upstreams/u", as: &refusal, want: "can not delete this upstream, route [1] is still using it now"},
 		{name: "not there", key: "routes/none", as: &refusal, want: "Key not found"},
 		{name: "unknown kind", key: "things/1", doc: `{}`, want: "unknown key"},
-		{name: "no id", key: "routes/", doc: `{}`, want: "unknown key"},
+		{name: "no id", key: "routes/", doc: `{}`, as: &refusal, want: `property "id" validation failed`},
 		{name: "store", key: "routes/1", doc: tagged("/x", "b"), store: fmt.Errorf("%w: disk full", store.ErrUnavailable), is: store.ErrUnavailable, want: "disk full"},
 		{name: "store, deletion", key: "routes/1", store: store.ErrUnavailable, is: store.ErrUnavailable, want: "unavailable"},
 		{name: "lost race", key: "routes/1", doc: tagged("/x", "b"), store: store.ErrConflict, is: store.ErrConflict, want: "value changed"},
@@ -112,7 +112,7 @@ func TestWhatFailsChangesNothing(t *testing.T) {
 	}
 	var b bytes.Buffer
 	r.meter.Write(&b)
-	for result, n := range map[string]int{applied: 3, refused: 10, failed: 6} {
+	for result, n := range map[string]int{applied: 3, refused: 11, failed: 5} {
 		if want := fmt.Sprintf("config_changes_total{result=%q} %d\n", result, n); !strings.Contains(b.String(), want) {
 			t.Errorf("metrics lack %s", want)
 		}
