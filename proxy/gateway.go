@@ -252,10 +252,7 @@ func (g *Gateway) acquire(ctx *fasthttp.RequestCtx) *exchange {
 }
 
 // conn is the client's connection, nil when it did not come from a Listener.
-func (x *exchange) conn() *edgeConn {
-	c, _ := x.ctx.Conn().(*edgeConn)
-	return c
-}
+func (x *exchange) conn() *edgeConn { return edgeConnOf(x.ctx.Conn()) }
 
 // recovered turns a panic of a plugin into a 500 for this request alone.
 func (x *exchange) recovered() {

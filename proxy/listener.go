@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -31,6 +32,15 @@ func newEdgeConn(c net.Conn) *edgeConn {
 	e.peer, e.peerPort, e.peerText = address(c.RemoteAddr())
 	_, e.localPort, e.localText = address(c.LocalAddr())
 	return e
+}
+
+// edgeConnOf finds the connection below TLS, or what fasthttp was given itself; nil when it did not come from a Listener.
+func edgeConnOf(nc net.Conn) *edgeConn {
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	c, _ := nc.(*edgeConn)
+	return c
 }
 
 func (c *edgeConn) Read(p []byte) (int, error) {

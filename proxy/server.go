@@ -4,8 +4,10 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -129,8 +131,8 @@ func (s *Server) Handler() fasthttp.RequestHandler { return s.g.Handle }
 // connState keeps the counts of connections. fasthttp calls it for one connection at a time: from the accept loop for a new one, then
 // on the goroutine that serves it.
 func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
-	c, ok := nc.(*edgeConn)
-	if !ok {
+	c := edgeConnOf(nc)
+	if c == nil {
 		return
 	}
 	if busy := state == fasthttp.StateActive; busy != c.busy.Load() {
@@ -201,18 +203,17 @@ func waits(raw []byte) bool {
 func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error) {
 	f := fault.BadRequest
 	var small *fasthttp.ErrSmallBuffer
-	var netErr net.Error
 	switch {
 	case errors.As(err, &small):
 		f = fault.HeadTooLarge
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		f = fault.BodyTooLarge
-	case errors.As(err, &netErr) && netErr.Timeout():
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		f = fault.RequestTimeout
-	case netErr != nil:
+	case errors.Is(err, syscall.ECONNRESET):
 		f = fault.ClientGone
 	}
-	if c, ok := ctx.Conn().(*edgeConn); ok && !c.heard { // it has asked for nothing, so it gets no answer
+	if c := edgeConnOf(ctx.Conn()); c != nil && !c.heard { // it has asked for nothing, so it gets no answer
 		_ = c.Close()
 		return
 	}
