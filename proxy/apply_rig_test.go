@@ -190,19 +190,30 @@ func (r *applierRig) find(path string) *snapshot.Route {
 	return got
 }
 
-// shown returns the documents that Plane shows, as "key value" lines, and complains when Get and List disagree.
+// shown returns the documents that Plane shows, as "key value" lines, and complains when Get and List disagree. They are two calls, so a
+// change may come in between: only a disagreement that stays is one.
 func (r *applierRig) shown() string {
 	r.t.Helper()
-	var b strings.Builder
-	for _, kind := range []string{"routes", "services", "upstreams"} {
-		for _, item := range r.List(kind) {
-			if got, ok := r.Get(item.Key); !ok || string(got.Value) != string(item.Value) {
-				r.t.Errorf("List shows %s, Get does not", item.Key)
+	for try := 0; ; try++ {
+		var b strings.Builder
+		differs := ""
+		for _, kind := range []string{"routes", "services", "upstreams"} {
+			for _, item := range r.List(kind) {
+				if got, ok := r.Get(item.Key); !ok || string(got.Value) != string(item.Value) {
+					differs = item.Key
+				}
+				fmt.Fprintf(&b, "%s %s\n", item.Key, item.Value)
 			}
-			fmt.Fprintf(&b, "%s %s\n", item.Key, item.Value)
 		}
+		if differs == "" {
+			return b.String()
+		}
+		if try == 100 {
+			r.t.Errorf("List shows %s, Get does not", differs)
+			return b.String()
+		}
+		time.Sleep(time.Millisecond)
 	}
-	return b.String()
 }
 
 // sync waits until the config goroutine has done what it was given before.

@@ -190,7 +190,7 @@ func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server,
 	if err != nil {
 		return nil, err
 	}
-	g := c.Gateway
+	g, apisix := c.Gateway, c.Compat.Mode == conf.CompatAPISIX
 	return proxy.NewServer(live, proxy.ServerOptions{
 		Settings: phase.Settings{
 			Version: version, APIVersion: c.Compat.APIVersion, Hostname: host, AlwaysUpstreamStatus: g.ShowUpstreamStatus,
@@ -198,8 +198,9 @@ func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server,
 		MaxHead: g.MaxHeaderSize.Int(), MaxLines: g.MaxHeaders, MaxBody: g.MaxBodySize.Int(),
 		HeadTimeout: g.HeaderTimeout.Std(), BodyTimeout: g.BodyTimeout.Std(), IdleTimeout: g.IdleTimeout.Std(),
 		WriteTimeout: g.WriteTimeout.Std(), MaxConnections: g.MaxConnections,
-		Server: serverHeader(c), Trusted: trusted, TrimSlash: g.DeleteURITailSlash, RawTarget: c.Compat.Mode == conf.CompatAPISIX,
-		Log: p.log, Format: format, Meter: p.meter, Errorf: p.logf,
+		Server: serverHeader(c), Trusted: trusted, TrimSlash: g.DeleteURITailSlash, RawTarget: apisix,
+		KeepForwardedFor: apisix && len(trusted) == 0, // contract section 3.5
+		Log:              p.log, Format: format, Meter: p.meter, Errorf: p.logf,
 	}), nil
 }
 

@@ -29,7 +29,7 @@ type clock struct {
 // NewConn wraps c, which must have no deadlines yet; from here on they are set through the Conn alone.
 func NewConn(c net.Conn) *Conn {
 	n := &Conn{Conn: c}
-	if s, ok := c.(syscall.Conn); ok {
+	if s, ok := c.(syscall.Conn); ok && direct {
 		if rc, err := s.SyscallConn(); err == nil {
 			n.raw = newRaw(rc)
 		}

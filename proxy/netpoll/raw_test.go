@@ -34,8 +34,16 @@ func tcp(t *testing.T) (a, b net.Conn) {
 func sockets(t *testing.T) (near *Conn, far *net.TCPConn) {
 	t.Helper()
 	a, b := tcp(t)
-	if near = NewConn(a); near.raw == nil {
+	near = NewConn(a)
+	if direct && near.raw == nil {
 		t.Fatal("a TCP connection is not read directly")
+	}
+	if near.raw == nil {
+		rc, err := a.(syscall.Conn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		near.raw = newRaw(rc)
 	}
 	return near, b.(*net.TCPConn)
 }

@@ -1,0 +1,6 @@
+//go:build !race
+
+package netpoll
+
+// direct: sockets are read and written by raw.
+const direct = true
