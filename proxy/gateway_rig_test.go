@@ -259,8 +259,12 @@ func (r *gateRig) count(name string, labels ...meter.Label) float64 {
 		r.t.Fatal(err)
 	}
 	series := name
-	if len(labels) > 0 {
-		series += "{" + labels[0].Name + `="` + labels[0].Value + `"}`
+	var pairs []string
+	for _, l := range labels {
+		pairs = append(pairs, l.Name+`="`+l.Value+`"`)
+	}
+	if len(pairs) > 0 {
+		series += "{" + strings.Join(pairs, ",") + "}"
 	}
 	for line := range strings.SplitSeq(out.String(), "\n") {
 		if rest, ok := strings.CutPrefix(line, series+" "); ok {
@@ -275,7 +279,13 @@ func (r *gateRig) count(name string, labels ...meter.Label) float64 {
 }
 
 func (r *gateRig) faults(code string) float64 {
-	return r.count(meter.UpstreamErrors, meter.Label{Name: "code", Value: code})
+	side := fault.Client.String()
+	for _, f := range fault.All() {
+		if f.Code == code {
+			side = f.Side.String()
+		}
+	}
+	return r.count(meter.Faults, meter.Label{Name: "side", Value: side}, meter.Label{Name: "code", Value: code})
 }
 
 // lines waits for n lines of the access log.

@@ -79,7 +79,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		faults:   map[*fault.Fault]*meter.Counter{},
 	}
 	for _, f := range append(fault.All(), expectationFailed) {
-		g.faults[f] = o.Meter.Counter(meter.UpstreamErrors, meter.Label{Name: "code", Value: f.Code})
+		g.faults[f] = o.Meter.Counter(meter.Faults, meter.Label{Name: "side", Value: f.Side.String()}, meter.Label{Name: "code", Value: f.Code})
 	}
 	if o.Log != nil && o.Log.Enabled() && o.Format != nil {
 		g.log, g.format = o.Log, o.Format

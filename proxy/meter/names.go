@@ -25,7 +25,7 @@ const (
 	ConfigChanges       = OwnPrefix + "config_changes_total"
 	AdminKeyExpiryDays  = OwnPrefix + "admin_key_expiry_days"
 	AccessLogDropped    = OwnPrefix + "access_log_dropped_total"
-	UpstreamErrors      = OwnPrefix + "upstream_errors_total"
+	Faults              = OwnPrefix + "faults_total"
 	SnapshotPending     = OwnPrefix + "snapshot_pending"
 	Panics              = OwnPrefix + "panics_total"
 )
@@ -62,7 +62,7 @@ func known() []description {
 		{ConfigChanges, counterKind, "Configuration changes by result."},
 		{AdminKeyExpiryDays, gaugeKind, "Days until an admin key expires; negative when it has expired."},
 		{AccessLogDropped, counterKind, "Access log lines that were lost because the log could not be written fast enough or at all."},
-		{UpstreamErrors, counterKind, "Failed attempts to reach an upstream, by fault code."},
+		{Faults, counterKind, "Requests that failed, by whose fault it was (client, gateway, upstream) and how."},
 		{SnapshotPending, gaugeKind, "Replaced configurations that still serve requests."},
 		{Panics, counterKind, "Panics caught while serving a request."},
 	}
