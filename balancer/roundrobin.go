@@ -46,20 +46,29 @@ func newRoundRobin(eps []*Endpoint, prev Picker) *roundRobin {
 }
 
 func (g *rrGroup) pick(tried *Tried, _ uint64, sick bool) int {
+	if tried != nil && tried.Len() > 0 {
+		return g.pickSpread(tried, sick)
+	}
 	m := &g.members[g.seq.Next()]
 	if m.usable(tried, sick) {
 		return m.index
 	}
-	return g.pickOther(tried, sick)
+	// Pass over the picks of the sick: what remains of the sequence keeps the
+	// weights of the others among themselves.
+	for range maxSkips {
+		if m = &g.members[g.seq.Next()]; m.usable(tried, sick) {
+			return m.index
+		}
+	}
+	return g.pickSpread(tried, sick)
 }
 
-// pickOther passes over picks of the sequence: what remains of it keeps the
-// weights of the usable members among themselves, and a retry takes its pick
-// from the sequence like any request, so the neighbour of a dead member does
-// not serve both shares. When the dead weigh so much that this gets long, it
-// spreads picks by the golden ratio instead: proportional, though no longer
-// exact.
-func (g *rrGroup) pickOther(tried *Tried, sick bool) int {
+// pickSpread picks among the usable members by the golden ratio: proportional
+// to their weights, though not exact. It is for retries, which must leave the
+// sequence alone: were they to take picks from it, then of two nodes the dead
+// one would come first for every request. It is also the way out when the
+// sick weigh so much that passing over their picks gets long.
+func (g *rrGroup) pickSpread(tried *Tried, sick bool) int {
 	var total uint64
 	for i := range g.members {
 		if g.members[i].usable(tried, sick) {
@@ -68,12 +77,6 @@ func (g *rrGroup) pickOther(tried *Tried, sick bool) int {
 	}
 	if total == 0 {
 		return -1
-	}
-	for range maxSkips {
-		m := &g.members[g.seq.Next()]
-		if m.usable(tried, sick) {
-			return m.index
-		}
 	}
 	const golden = 0x9e3779b97f4a7c15 // 2^64 / 1.618...
 	at, _ := bits.Mul64(g.spread.Add(1)*golden, total)

@@ -95,10 +95,15 @@ type Listener struct {
 	done  chan struct{}
 }
 
-// Listen opens a TCP listener on addr ("host:port").
+// Listen opens a TCP listener on addr ("host:port"). An IPv4 address takes IPv4 only, 0.0.0.0 too, which Go would open for both; an
+// empty host takes both.
 func Listen(ctx context.Context, addr string) (*Listener, error) {
+	network := "tcp"
+	if ap, err := netip.ParseAddrPort(addr); err == nil && ap.Addr().Is4() {
+		network = "tcp4"
+	}
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", addr)
+	l, err := lc.Listen(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}

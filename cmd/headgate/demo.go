@@ -106,6 +106,7 @@ func (d *demo) config(o demoOptions, caFile string) (*conf.Config, error) {
 	c.Control.Enabled = false
 	c.Store.Provider = conf.StoreMem
 	c.AccessLog.Path = filepath.Join(d.dir, "access.log")
+	c.AccessLog.FlushInterval = conf.Duration(20 * time.Millisecond) // whoever counts right after a request shall find it
 	c.Upstream.CAFile = caFile
 	return c, nil
 }

@@ -29,7 +29,8 @@ const usage = `headgate splits HTTP and AI traffic between versions, models and 
 usage:
   headgate run [-c FILE]     serve; without -c, conf/headgate.toml if it exists, else the built-in defaults
   headgate check -c FILE     validate a configuration file and say what is wrong with it
-  headgate demo [-listen A]  the gateway and two AI upstreams in one process, with a split to play with
+  headgate demo [-listen A] [-admin A] [-metrics A]
+                             the gateway and two AI upstreams in one process, with a split to play with
   headgate version           print the version
 `
 

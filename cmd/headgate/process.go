@@ -263,7 +263,7 @@ func (p *process) listen(c *conf.Config) error {
 	}
 	if c.Control.Enabled {
 		s := control.NewServer(control.Options{
-			Plane: p.applier, Ready: p.server.Ready, Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
+			Plane: p.applier, Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
 		})
 		return add("control", c.Control.Listen, s)
 	}
@@ -305,6 +305,9 @@ func (p *process) gauges() {
 		emit(float64(p.applier.Revision()), "max_modify_index")
 	})
 	p.meter.Gauge(meter.EtcdReachable, func() float64 { return 1 }) // the store is part of the process
+	const leftOut = "headgate_config_left_out"
+	p.meter.Gauge(leftOut, func() float64 { return float64(len(p.applier.LeftOut())) })
+	p.meter.Describe(leftOut, "Documents of the store that are not in force because they do not compile; /v1/left_out lists them.")
 	host, _ := os.Hostname()
 	p.meter.Gauge(meter.NodeInfo, func() float64 { return 1 },
 		meter.Label{Name: "hostname", Value: host}, meter.Label{Name: "version", Value: p.conf.Load().Compat.APIVersion})

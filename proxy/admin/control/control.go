@@ -2,6 +2,8 @@
 package control
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,6 +22,8 @@ type Options struct {
 	Plane proxy.Plane
 	// Ready returns why the gateway should get no traffic yet, or any more; nil while it should. A nil Ready is always ready.
 	Ready func() error
+	// LeftOut returns the documents of the store that are not in force, by key, with the reasons. May be nil.
+	LeftOut func() map[string]error
 	// Server is the value of the Server header, "APISIX/3.18.0"; empty for none.
 	Server string
 	// Prefix stands before the keys in answers; default "/apisix".
@@ -30,7 +34,7 @@ type Options struct {
 
 type views struct{ Options }
 
-// Handler answers GET /v1/{routes,services,upstreams}, GET /v1/{route,service,upstream}/{id}, GET /status and GET /status/ready;
+// Handler answers GET /v1/{routes,services,upstreams}, GET /v1/{route,service,upstream}/{id}, GET /v1/left_out, GET /status and GET /status/ready;
 // everything else gets the 404 page. Requests that a web page makes are refused, because nothing else protects this listener.
 func Handler(o Options) fasthttp.RequestHandler {
 	if o.Logf == nil {
@@ -64,6 +68,14 @@ func (v *views) serve(ctx *fasthttp.RequestCtx) {
 		v.ready(ctx)
 		return
 	}
+	if path == "/v1/left_out" {
+		if admin.CrossSite(ctx) {
+			admin.Page(ctx, fasthttp.StatusForbidden)
+			return
+		}
+		v.leftOut(ctx)
+		return
+	}
 	segment, id, one := strings.Cut(strings.TrimPrefix(path, "/v1/"), "/")
 	if !strings.HasPrefix(path, "/v1/") {
 		segment = ""
@@ -94,6 +106,23 @@ func (v *views) ready(ctx *fasthttp.RequestCtx) {
 		}
 	}
 	reply(ctx, fasthttp.StatusOK, []byte(`{"status":"ok"}`))
+}
+
+// leftOut answers an array of {"key","error"}, sorted by key.
+func (v *views) leftOut(ctx *fasthttp.RequestCtx) {
+	var left map[string]error
+	if v.LeftOut != nil {
+		left = v.LeftOut()
+	}
+	b := []byte{'['}
+	for i, key := range slices.Sorted(maps.Keys(left)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendText(append(b, `{"key":`...), key)
+		b = append(appendText(append(b, `,"error":`...), left[key].Error()), '}')
+	}
+	reply(ctx, fasthttp.StatusOK, append(b, "]\n"...))
 }
 
 func (v *views) item(ctx *fasthttp.RequestCtx, k resource.Kind, id string) {

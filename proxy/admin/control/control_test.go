@@ -52,7 +52,9 @@ func TestViews(t *testing.T) {
 		{Key: "routes/1", Value: []byte(`{"id":"1","uri":"/<a>"}`), CreateRevision: 3, ModRevision: 9},
 		{Key: "routes/b", Value: []byte(`{"id":"b"}`), CreateRevision: 4, ModRevision: 4},
 	}}
-	h := Handler(Options{Plane: p, Server: "APISIX/3.18.0"})
+	h := Handler(Options{Plane: p, Server: "APISIX/3.18.0", LeftOut: func() map[string]error {
+		return map[string]error{"routes/z": errors.New(`no "upstream"`), "routes/c": errors.New("bad")}
+	}})
 	const (
 		one = `{"key":"/apisix/routes/1","value":{"id":"1","uri":"/<a>"},"createdIndex":3,"modifiedIndex":9,"orig_modifiedIndex":9}`
 		two = `{"key":"/apisix/routes/b","value":{"id":"b"},"createdIndex":4,"modifiedIndex":4,"orig_modifiedIndex":4}`
@@ -69,6 +71,7 @@ func TestViews(t *testing.T) {
 		{"GET", "/v1/route/404", 404, `{"error_msg":"route[404] not found"}` + "\n"},
 		{"GET", "/v1/service/%22", 404, `{"error_msg":"service[\"] not found"}` + "\n"},
 		{"GET", "/v1/upstream/1", 404, `{"error_msg":"upstream[1] not found"}` + "\n"},
+		{"GET", "/v1/left_out", 200, `[{"key":"routes/c","error":"bad"},{"key":"routes/z","error":"no \"upstream\""}]` + "\n"},
 		{"GET", "/status", 200, `{"status":"ok"}`},
 		{"GET", "/status/ready", 200, `{"status":"ok"}`},
 	}
