@@ -35,11 +35,20 @@ type branchConfig struct {
 
 // read reads conf, which satisfies the schema, and checks what the schema cannot say about its form.
 func read(conf []byte) (*config, error) {
-	v, err := schema.DecodeJSON(conf)
+	doc, err := decode(conf)
 	if err != nil {
 		return nil, err
 	}
+	return readDocument(doc)
+}
+
+func decode(conf []byte) (map[string]any, error) {
+	v, err := schema.DecodeJSON(conf)
 	doc, _ := v.(map[string]any) // the empty array is also the empty object
+	return doc, err
+}
+
+func readDocument(doc map[string]any) (*config, error) {
 	items, _ := doc["rules"].([]any)
 	direct, err := form(items)
 	if err != nil || len(items) == 0 {
@@ -165,7 +174,14 @@ func inVars(err error) error {
 // validate checks what the schema cannot say (contract section 4.2, traffic-split). Whether an upstream_id exists is no matter of
 // validation: a request that needs it finds out.
 func validate(conf []byte) error {
-	c, err := read(conf)
+	doc, err := decode(conf)
+	if err != nil {
+		return err
+	}
+	if err := checkForm(doc); err != nil {
+		return err
+	}
+	c, err := readDocument(doc)
 	if err != nil {
 		return err
 	}

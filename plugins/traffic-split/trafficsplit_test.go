@@ -1,8 +1,10 @@
 package trafficsplit
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +42,8 @@ func TestRefusals(t *testing.T) {
 	}
 	const item, weighted = `property "rules" validation failed: failed to validate item 1: `,
 		`property "weighted_upstreams" validation failed: `
+	const branchHas, rewriteHas = "a branch has name, rewrite, upstream, upstream_id, weight",
+		"a rewrite has headers, host, method, regex_uri, uri, use_real_request_uri_unsafe"
 	tests := []struct{ conf, want string }{
 		{`{}`, ""},
 		{`{"rules":[]}`, ""},
@@ -52,6 +56,12 @@ func TestRefusals(t *testing.T) {
 		{`{"rules":[{"weighted_upstreams":[{"upstream_id":"none"},{"upstream_id":7,"weight":1000000000000}]}]}`, ""},
 		{`{"rules":[{"weight":1e12,"upstream":` + node + `},{"weight":0,"upstream_id":"x"}]}`, ""},
 		{`{"rules":[{"rewrite":{"uri":"/v1"}},{"rewrite":[]}]}`, ""},
+
+		{`{"rules":[{"foo":1,"bar":{"weight":1}}]}`, ""},
+		{`{"rules":[{"weighted_upstreams":[{"weight":1,"rewrit":{"uri":"/v1"}}],"foo":1}]}`, ""},
+		{`{"rules":[{"name":"r","foo":1,"match":[{"vars":[]}]},{"name":"r","foo":1,"weighted_upstreams":[{"weight":1}]}]}`, ""},
+		{`{"rules":[{"name":"a","weight":1,"upstream":` + node + `,"upstream_id":"1","rewrite":{"uri":"/v1","method":"GET","regex_uri":["a","b"],` +
+			`"host":"h","headers":{"X-A":"1"},"use_real_request_uri_unsafe":true}}],"bar":2}`, ""},
 
 		{`{"rules":{"a":1}}`, `property "rules" validation failed: wrong type: expected array, got table`},
 		{`{"rules":"x"}`, `property "rules" validation failed: wrong type: expected array, got string`},
@@ -91,6 +101,21 @@ func TestRefusals(t *testing.T) {
 		{`{"rules":[{"name":"a","upstream":{"nodes":{"h:1":1},"pass_host":"rewrite"}}]}`,
 			"branch \"a\": upstream: `upstream_host` can't be empty when `pass_host` is `rewrite`"},
 
+		{`{"rules":[{"weight":1,"rewrit":{"uri":"/v1"}}]}`, `rules: item 1: unknown member "rewrit"; ` + branchHas},
+		{`{"rules":[{"weight":1},{"upstream_id":"1","x":1,"b":1}]}`, `rules: item 2: unknown member "b"; ` + branchHas},
+		{`{"rules":[{"name":"a","weigth":5}]}`, `rules: item 1: unknown member "weigth"; ` + branchHas},
+		{`{"rules":[{"weight":1},{"name":"a","weigth":5}]}`, `rules: item 2: unknown member "weigth"; ` + branchHas},
+		{`{"rules":[{"upstream":` + node + `,"Weight":1}]}`, `rules: item 1: unknown member "Weight"; ` + branchHas},
+		{`{"rules":[{"weight":1},{"weight":1,"rewrite":{"urx":"/v1"}}]}`, `rules: item 2: rewrite: unknown member "urx"; ` + rewriteHas},
+		{`{"rules":[{"name":"a","weight":1,"rewrite":{"uri":"/v1","hots":"x"}}]}`,
+			`rules: item 1: rewrite: unknown member "hots"; ` + rewriteHas},
+
+		{`{"rules":[{"name":"a","weight":1},{"weight":1},{"name":"a","weight":2}]}`,
+			`two branches are named "a": the names of one configuration must differ`},
+		{`{"rules":[{"weighted_upstreams":[{"name":"c"}]},{"weighted_upstreams":[{"name":"c"}]}]}`,
+			`two branches are named "c": the names of one configuration must differ`},
+		{`{"rules":[{"rewrite":{"uri":"/v1"}},{"name":"v1","weight":1},{"upstream_id":"v1"}]}`, ""},
+
 		{`{"rules":[{"weight":1},{"match":[],"weighted_upstreams":[{"weight":1}]}]}`, `rules mixes two forms: item 1 is a branch`},
 		{`{"rules":[{"weight":1},{"name":"rest"}]}`, `rules mixes two forms: item 1 is a branch`},
 		{`{"rules":[{},{"weight":1,"match":[{"vars":[]}]}]}`, `rules mixes two forms: item 2 is a branch`},
@@ -102,6 +127,25 @@ func TestRefusals(t *testing.T) {
 			!strings.Contains(tt.want, "parsing")) {
 			t.Errorf("%s\ngot  %s\nwant %s", tt.conf, got, tt.want)
 		}
+	}
+}
+
+// A member that the schema describes must not be refused as unknown, and the other way round.
+func TestMembersAreThoseOfTheSchema(t *testing.T) {
+	var s struct {
+		Properties struct {
+			Rules struct {
+				Items struct{ Properties map[string]any }
+			}
+		}
+	}
+	if err := json.Unmarshal(Kind().Schema, &s); err != nil {
+		t.Fatal(err)
+	}
+	want := append(branchMembers(), "match", "weighted_upstreams")
+	slices.Sort(want)
+	if got := slices.Sorted(maps.Keys(s.Properties.Rules.Items.Properties)); !slices.Equal(got, want) {
+		t.Errorf("schema has %v, the check %v", got, want)
 	}
 }
 

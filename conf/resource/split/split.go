@@ -16,7 +16,8 @@ const defaultName = "default"
 type Branch struct {
 	// Name is unique within the configuration: the entry's name, its upstream's name, its upstream_id, the first segment of the path
 	// that it rewrites to, or "branch-<n>" where n counts all branches from 1. An entry of weighted_upstreams with neither upstream
-	// nor rewrite is called "default". A name that was taken before gets "-2", "-3", ... behind it.
+	// nor rewrite is called "default". A name that is taken gets "-2", "-3", ... behind it: an entry's own name is taken before all
+	// others, wherever it stands, and among equals the first one keeps it.
 	Name string
 	// Weight is the entry's weight, 1 where it has none. What is not a whole number from 0 to MaxInt64 reads as 0: such a
 	// configuration does not pass validation.
@@ -28,6 +29,8 @@ type Branch struct {
 	Split int
 	// Implied says that the entry isn't written down: a rule without weighted_upstreams stands for a single default branch.
 	Implied bool
+
+	explicit bool // Name is the entry's own
 }
 
 // Branches lists the branches of conf, a traffic-split configuration as schema.DecodeJSON returns it, in the order in which they are
@@ -35,6 +38,29 @@ type Branch struct {
 // weight, upstream, upstream_id or rewrite themselves. conf need not be valid: what has the wrong type is passed over. Path is newly
 // made, everything else refers to nothing in conf.
 func Branches(conf map[string]any) []Branch {
+	found := collect(conf)
+	unique(found)
+	return found
+}
+
+// Repeated returns the first name that an entry of conf has of its own although an earlier one has it too, "" if there is none. Such
+// a configuration does not pass validation; Branches tells its entries apart all the same.
+func Repeated(conf map[string]any) string {
+	seen := make(map[string]bool)
+	for _, b := range collect(conf) {
+		if !b.explicit {
+			continue
+		}
+		if seen[b.Name] {
+			return b.Name
+		}
+		seen[b.Name] = true
+	}
+	return ""
+}
+
+// collect lists the branches under the names that they would like to have.
+func collect(conf map[string]any) []Branch {
 	rules, _ := conf["rules"].([]any)
 	var found []Branch
 	splits, direct := 0, -1
@@ -50,13 +76,13 @@ func Branches(conf map[string]any) []Branch {
 			}
 			found = append(found, Branch{
 				Name: entryName(rule, false), Weight: weightOf(rule), Path: []any{"rules", i}, Split: direct,
+				explicit: ownName(rule) != "",
 			})
 			continue
 		}
 		found = appendWeighted(found, rule, i, splits)
 		splits++
 	}
-	unique(found)
 	return found
 }
 
@@ -71,6 +97,7 @@ func appendWeighted(found []Branch, rule map[string]any, i, split int) []Branch 
 		if entry, ok := item.(map[string]any); ok {
 			found = append(found, Branch{
 				Name: entryName(entry, true), Weight: weightOf(entry), Path: []any{"rules", i, "weighted_upstreams", j}, Split: split,
+				explicit: ownName(entry) != "",
 			})
 		}
 	}
@@ -152,7 +179,7 @@ func weightOf(entry map[string]any) int64 {
 
 // entryName returns the name before it is made unique, "" for an entry that has to be numbered.
 func entryName(entry map[string]any, weighted bool) string {
-	if name, _ := entry["name"].(string); name != "" {
+	if name := ownName(entry); name != "" {
 		return name
 	}
 	upstream, hasUpstream := entry["upstream"].(map[string]any)
@@ -171,6 +198,11 @@ func entryName(entry map[string]any, weighted bool) string {
 		return defaultName
 	}
 	return ""
+}
+
+func ownName(entry map[string]any) string {
+	name, _ := entry["name"].(string)
+	return name
 }
 
 func idText(v any) string {
@@ -193,16 +225,25 @@ func firstSegment(uri string) string {
 	return segment
 }
 
-// unique numbers the branches that have no name and tells equal names apart. Whoever comes first keeps the plain name, and no made-up
-// name collides with one that is written down.
+// unique numbers the branches that have no name and tells equal names apart. Explicit names go before derived ones, since operators
+// address branches by them; otherwise whoever comes first keeps the plain name. No made-up name collides with one that is written down.
 func unique(branches []Branch) {
 	written := make(map[string]bool, len(branches))
 	for i := range branches {
 		written[branches[i].Name] = true
 	}
 	taken := make(map[string]bool, len(branches))
+	settled := make([]bool, len(branches))
+	for i := range branches {
+		if name := branches[i].Name; branches[i].explicit && !taken[name] {
+			taken[name], settled[i] = true, true
+		}
+	}
 	next := make(map[string]int) // by base name, so that many equal names cost no more than many different ones
 	for i := range branches {
+		if settled[i] {
+			continue
+		}
 		base := branches[i].Name
 		switch {
 		case base == "":

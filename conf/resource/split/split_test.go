@@ -57,6 +57,13 @@ func TestBranches(t *testing.T) {
 			"0:default=1* 1:a=1 1:a-2=1 1:b=1"},
 		{"made-up names avoid written ones", `{"rules":[{"name":"a","weight":1},{"name":"a","weight":2},{"name":"a-2","weight":3},
 			{"name":"branch-5","weight":4},{"upstream":{}}]}`, "0:a=1 0:a-3=2 0:a-2=3 0:branch-5=4 0:branch-5-2=1"},
+		{"explicit name wins over earlier rewrites", `{"rules":[{"rewrite":{"uri":"/v1/x"}},{"rewrite":{"uri":"/v1/y"}},{"name":"v1","weight":1}]}`,
+			"0:v1-2=1 0:v1-3=1 0:v1=1"},
+		{"explicit name wins over an earlier upstream", `{"rules":[{"upstream":{"name":"a"}},{"upstream_id":"a"},{"name":"a","weight":1},
+			{"name":"a-2","weight":1}]}`, "0:a-3=1 0:a-4=1 0:a=1 0:a-2=1"},
+		{"explicit name wins in another rule", `{"rules":[{"weighted_upstreams":[{}]},{"weighted_upstreams":[{"name":"default","weight":2}]}]}`,
+			"0:default-2=1 1:default=2"},
+		{"explicit name wins over numbers", `{"rules":[{"upstream":{}},{"name":"branch-1","weight":1}]}`, "0:branch-1-2=1 0:branch-1=1"},
 		{"two rules", `{"rules":[{"match":[{}],"weighted_upstreams":[{"upstream_id":"x","weight":0}]},
 			{"weighted_upstreams":[{"upstream_id":"x","weight":3.0}]}]}`, "0:x=0 1:x-2=3"},
 		{"bad weights", `{"rules":[{"weight":-1},{"weight":1.5},{"weight":"7"},{"weight":null}]}`,
@@ -110,6 +117,24 @@ func TestSetWeight(t *testing.T) {
 		}
 		if w := Branches(conf)[tt.index].Weight; w != 9 {
 			t.Errorf("weight reads %d after it was set to 9", w)
+		}
+	}
+}
+
+func TestRepeated(t *testing.T) {
+	for _, tt := range []struct{ name, conf, want string }{
+		{"branches", `{"rules":[{"name":"a","weight":1},{"name":"b","weight":1},{"name":"a","weight":2}]}`, "a"},
+		{"weighted", `{"rules":[{"weighted_upstreams":[{"name":"c"},{"name":"c"}]}]}`, "c"},
+		{"over rules", `{"rules":[{"weighted_upstreams":[{"name":"c"}]},{"weighted_upstreams":[{"name":"c"}]}]}`, "c"},
+		{"the first that shows", `{"rules":[{"name":"a","weight":1},{"name":"b","weight":1},{"name":"b","weight":1},{"name":"a","weight":1}]}`, "b"},
+		{"equal to a derived one", `{"rules":[{"name":"v1","weight":1},{"rewrite":{"uri":"/v1"}},{"upstream":{"name":"v1"}},{"upstream_id":"v1"}]}`, ""},
+		{"derived ones", `{"rules":[{"upstream_id":"v1"},{"upstream_id":"v1"}]}`, ""},
+		{"names of rules", `{"rules":[{"name":"r","match":[]},{"name":"r","match":[]}]}`, ""},
+		{"unnamed", `{"rules":[{"name":"","weight":1},{"name":"","weight":1},{"weight":1}]}`, ""},
+		{"none", `{}`, ""},
+	} {
+		if got := Repeated(decode(t, tt.conf)); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
 }

@@ -19,6 +19,12 @@ var schemaJSON []byte
 // Schema returns the JSON Schema of a rewrite, for the plugins that contain one. The caller owns the bytes.
 func Schema() []byte { return bytes.Clone(schemaJSON) }
 
+// Members returns the names of the members that a rewrite has, sorted. The schema lets others pass, as the contract does; this is for
+// plugins that don't. The caller owns the slice.
+func Members() []string {
+	return []string{"headers", "host", "method", "regex_uri", "uri", "use_real_request_uri_unsafe"}
+}
+
 // Config is what the operator writes (contract section 4.2, proxy-rewrite). The zero Config changes nothing.
 type Config struct {
 	// URI is a template for the path and, behind its first "?", the query. It starts with "/" and beats RegexURI.

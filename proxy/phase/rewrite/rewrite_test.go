@@ -3,6 +3,8 @@ package rewrite
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -309,4 +311,14 @@ func cleaned(s string) string {
 		}
 	}
 	return string(b[:n])
+}
+
+func TestMembersAreThoseOfTheSchema(t *testing.T) {
+	var s struct{ Properties map[string]any }
+	if err := json.Unmarshal(Schema(), &s); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := Members(), slices.Sorted(maps.Keys(s.Properties)); !slices.Equal(got, want) {
+		t.Errorf("got %v, the schema has %v", got, want)
+	}
 }
