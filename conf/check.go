@@ -217,6 +217,10 @@ func (k checker) resources(kind string, list []map[string]any) {
 	for i, r := range list {
 		at := indexKey(kind, i) + ".id"
 		id, ok := ResourceID(r)
+		if isDotSegment(id) {
+			k.add(at, `expected an id other than "." and "..", which no URL can name`)
+			continue
+		}
 		if !ok {
 			k.add(at, "expected an id of 1 to 64 letters, digits, - _ or . (or a positive whole number)")
 			continue
@@ -229,11 +233,14 @@ func (k checker) resources(kind string, list []map[string]any) {
 	}
 }
 
-// ResourceID returns the id of an inline resource as the Admin API spells it in paths.
+// isDotSegment says whether id has a meaning of its own in the path of a URL (RFC 3986 section 5.2.4).
+func isDotSegment(id string) bool { return id == "." || id == ".." }
+
+// ResourceID returns the id of an inline resource as the Admin API spells it in paths, and whether it can be one.
 func ResourceID(r map[string]any) (string, bool) {
 	switch id := r["id"].(type) {
 	case string:
-		return id, idPattern.MatchString(id)
+		return id, idPattern.MatchString(id) && !isDotSegment(id)
 	case int64:
 		return strconv.FormatInt(id, 10), id > 0
 	}

@@ -203,6 +203,16 @@ func TestExpires(t *testing.T) {
 	f("2030-01-31T10:20:30+02:00", time.Date(2030, 1, 31, 8, 20, 30, 0, time.UTC))
 }
 
+// A document called "." or ".." would be out of reach for the Admin API.
+func TestDotIDs(t *testing.T) {
+	_, err := Parse("x.toml", []byte("[[routes]]\nid='.'\n[[services]]\nuri='/'\nid='..'\n[[upstreams]]\nid='...'\n"), env(), files())
+	want := `x.toml:2: routes[0].id: expected an id other than "." and "..", which no URL can name` + "\n" +
+		`x.toml:5: services[0].id: expected an id other than "." and "..", which no URL can name`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
 func TestEmptyFileIsDefault(t *testing.T) {
 	for _, text := range []string{"", "\ufeff# nothing\r\n", "[gateway]\n[admin]\n"} {
 		if diff := cmp.Diff(Default(), mustParse(t, text), cmpopts.IgnoreUnexported(Config{})); diff != "" {

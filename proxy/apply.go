@@ -41,6 +41,8 @@ type Applier struct {
 	// The config goroutine's own.
 	hidden  map[string]store.Item // stored under keys of inline
 	deleted map[string]uint64     // revisions of own deletions that the watch has not shown yet
+	// inlineRevision counts the changes of the file's resources; what a change puts has the count as its revision.
+	inlineRevision uint64
 
 	changes map[string]*meter.Counter
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"headgate/conf/store"
+	"headgate/proxy/route"
 )
 
 // Two gateways on one store, written to through both at once, end up alike.
@@ -320,6 +322,86 @@ func TestStoredBehindInline(t *testing.T) {
 	}
 	if r.serves("/1") != "stored" {
 		t.Errorf("in force is %q", r.serves("/1"))
+	}
+}
+
+// What the router refuses comes to light only when it gets there. By then the reload is done, and it takes no other document with it.
+func TestUncoveredThatFails(t *testing.T) {
+	var many strings.Builder
+	for i := range 1 << 16 {
+		fmt.Fprintf(&many, `,"/many/%x"`, i)
+	}
+	s := openMem(t)
+	foreign(t, s, "routes/1", `{"uris":["/1"`+many.String()+`],"plugins":{"tag":{"id":"stored"}}}`)
+	foreign(t, s, "routes/2", tagged("/2", "stored"))
+	r := startRig(t, s, inlineDocs("routes/1", tagged("/1", "file"), "routes/2", tagged("/2", "file")))
+	if err := r.Reload(context.Background(), nil); err != nil {
+		t.Fatalf("the reload: %.200v", err)
+	}
+	if left := r.LeftOut(); len(left) != 1 || !errors.Is(left["routes/1"], route.ErrBadRule) || r.serves("/1") != "" || r.serves("/2") != "stored" {
+		t.Errorf("left out %.300v, in force %q %q", left, r.serves("/1"), r.serves("/2"))
+	}
+	if logs := strings.Join(r.logs, "\n"); !strings.Contains(logs, "routes/1 from the store is left out: ") {
+		t.Errorf("logged:\n%.500s", logs)
+	}
+}
+
+func TestInlineErrors(t *testing.T) {
+	const node = `{"nodes":{"127.0.0.1:1":1}}`
+	r := startRig(t, openMem(t), inlineDocs("routes/1", tagged("/1", "a"), "upstreams/u", node))
+	r.must("routes/9", `{"uri":"/9","plugins":{"tag":{"id":"needs u"}}}`)
+	reload := func(pairs ...string) (keys []string) {
+		t.Helper()
+		err := r.Reload(context.Background(), inlineDocs(pairs...))
+		var bad InlineErrors
+		if !errors.As(err, &bad) {
+			t.Fatalf("no InlineErrors: %v", err)
+		}
+		for _, b := range bad {
+			keys = append(keys, b.Key)
+			if strings.HasPrefix(b.Err.Error(), b.Key) {
+				t.Errorf("the key is told twice: %v", b)
+			}
+		}
+		return keys
+	}
+	snap := r.live.Current()
+	got := reload("routes/1", tagged("/1", "broken"), "routes/2", tagged("/2", "broken"), "routes/3", tagged("/3", "fine"),
+		"upstreams/u", `{"nodes":{"127.0.0.1:1":1},"type":"x"}`)
+	if want := []string{"routes/1", "routes/2", "upstreams/u"}; !slices.Equal(got, want) {
+		t.Errorf("refused for %v, want %v", got, want)
+	}
+	// A route of the store that the file would break refuses the change, too.
+	if got := reload("routes/1", tagged("/1", "a")); !slices.Equal(got, []string{"routes/9"}) {
+		t.Errorf("refused for %v", got)
+	}
+	if r.live.Current() != snap || len(r.LeftOut()) != 0 {
+		t.Error("a refused reload changed something")
+	}
+}
+
+// Clients see by modifiedIndex that a resource of the file has changed.
+func TestInlineRevisions(t *testing.T) {
+	r := startRig(t, openMem(t), inlineDocs("routes/1", tagged("/1", "a"), "routes/2", tagged("/2", "a")))
+	revisions := func(key string) [2]uint64 {
+		item, _ := r.Get(key)
+		return [2]uint64{item.CreateRevision, item.ModRevision}
+	}
+	for i, step := range []struct {
+		pairs    []string
+		one, two [2]uint64
+	}{
+		{[]string{"routes/1", tagged("/1", "a"), "routes/2", tagged("/2", "a")}, [2]uint64{1, 1}, [2]uint64{1, 1}},
+		{[]string{"routes/1", tagged("/1", "b"), "routes/2", tagged("/2", "a")}, [2]uint64{1, 2}, [2]uint64{1, 1}},
+		{[]string{"routes/1", tagged("/1", "c")}, [2]uint64{1, 3}, [2]uint64{}},
+		{[]string{"routes/1", tagged("/1", "c"), "routes/2", tagged("/2", "a")}, [2]uint64{1, 3}, [2]uint64{4, 4}},
+	} {
+		if err := r.Reload(context.Background(), inlineDocs(step.pairs...)); err != nil {
+			t.Fatal(err)
+		}
+		if one, two := revisions("routes/1"), revisions("routes/2"); one != step.one || two != step.two {
+			t.Errorf("step %d: %v %v, want %v %v", i, one, two, step.one, step.two)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,7 +19,7 @@ type KeyError struct {
 	Err error
 }
 
-// InlineErrors are all refused resources of the file, sorted by key.
+// InlineErrors are all refused resources of the file, and what the store holds that they would break, sorted by key.
 type InlineErrors []KeyError
 
 func (e InlineErrors) Error() string {
@@ -52,9 +53,16 @@ func (a *Applier) replaceInline(inline map[string][]byte) error {
 	if len(edits) == 0 {
 		return nil
 	}
-	st, err := a.compiler.Stage(a.inForce, edits, false)
+	st, err := a.stageInline(edits)
 	if err != nil {
 		return err
+	}
+	a.inlineRevision++
+	for i := range put {
+		put[i].CreateRevision, put[i].ModRevision = a.inlineRevision, a.inlineRevision
+		if old, ok := a.stored(put[i].Key); ok {
+			put[i].CreateRevision = old.CreateRevision
+		}
 	}
 	a.mu.Lock()
 	for _, item := range put {
@@ -65,10 +73,54 @@ func (a *Applier) replaceInline(inline map[string][]byte) error {
 	for _, item := range uncovered {
 		delete(a.hidden, item.Key)
 	}
-	if len(uncovered) > 0 {
-		return a.absorb(uncovered, nil, a.revision)
-	}
+	a.uncover(uncovered)
 	return nil
+}
+
+// stageInline compiles edits of the file's resources, and refuses them with everything that does not compile because of them. What was
+// left out before is tried again and may fail again.
+func (a *Applier) stageInline(edits []snapshot.Edit) (*snapshot.Stage, error) {
+	st, err := a.compiler.Stage(a.inForce, edits, true)
+	if err != nil {
+		return nil, err
+	}
+	edited := make(map[string]bool, len(edits))
+	for _, e := range edits {
+		edited[e.Key] = true
+	}
+	var bad InlineErrors
+	for _, p := range st.Problems {
+		if _, before := a.left[p.Key]; edited[p.Key] || !before {
+			bad = append(bad, KeyError{p.Key, withoutKey(p.Key, p.Err)})
+		}
+	}
+	if len(bad) > 0 {
+		st.Discard()
+		slices.SortFunc(bad, func(p, q KeyError) int { return strings.Compare(p.Key, q.Key) })
+		return nil, bad
+	}
+	return st, nil
+}
+
+// withoutKey drops the key that err begins with.
+func withoutKey(key string, err error) error {
+	if inner := errors.Unwrap(err); inner != nil && err.Error() == key+": "+inner.Error() {
+		return inner
+	}
+	return err
+}
+
+// uncover puts into force what the store holds under keys that the file has let go. The file is in force by then, so what fails is left
+// out, as it is when it comes from the store in any other way; it does not take the others with it.
+func (a *Applier) uncover(items []store.Item) {
+	if len(items) == 0 || a.absorb(items, nil, a.revision) == nil {
+		return
+	}
+	for _, item := range items {
+		if err := a.absorb([]store.Item{item}, nil, a.revision); err != nil {
+			a.leaveOut(leftOut{item, err})
+		}
+	}
 }
 
 // inlineEdits checks the resources of the file and returns those that are new or changed. The others are not touched, and neither is
@@ -93,7 +145,7 @@ func (a *Applier) inlineEdits(inline map[string][]byte) (edits []snapshot.Edit, 
 			continue
 		}
 		edits = append(edits, snapshot.Edit{Key: key, Value: inline[key]})
-		put = append(put, store.Item{Key: key, Value: inline[key], CreateRevision: 1, ModRevision: 1})
+		put = append(put, store.Item{Key: key, Value: inline[key]})
 	}
 	if len(bad) > 0 {
 		return nil, nil, bad

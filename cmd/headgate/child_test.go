@@ -235,6 +235,64 @@ nodes = { "127.0.0.1:80" = -1 }
 	}
 }
 
+// What only compiling shows is told with its line as well.
+func TestCheckCompiles(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "bad.toml"), `[[routes]]
+id = "a"
+uri = "/a"
+[routes.upstream]
+type = "x"
+nodes = { "127.0.0.1:80" = 1 }
+
+[[upstreams]]
+id = "c"
+type = "y"
+nodes = { "127.0.0.1:80" = 1 }
+`)
+	_, stderr, status := runChild(t, dir, "check", "-c", "bad.toml")
+	if want := `^bad\.toml:1: routes\[0\]: upstream: .*balancer.*\nbad\.toml:8: upstreams\[0\]: [^/]*balancer.*\n$`; status != 1 || !regexp.MustCompile(want).MatchString(stderr) {
+		t.Errorf("status %d, not like %s:\n%s", status, want, stderr)
+	}
+}
+
+func TestCheckSettings(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "empty.pem"), "no certificate\n")
+	const unclosed, unknown = "expected a } for every ${", "unknown variable "
+	for _, tt := range []struct{ file, want string }{
+		{"[access_log]\nformat = '${status'", "c.toml:2: access_log.format: " + unclosed},
+		{"[access_log]\npath = 'off'\nformat = '$status $statsu ${nope ?? -} $1'",
+			"c.toml:3: access_log.format: " + unknown + `"$statsu"` + "\nc.toml:3: access_log.format: " + unknown + `"$nope"` +
+				"\nc.toml:3: access_log.format: " + unknown + `"$1"`},
+		{"[access_log]\nformat = '${}'", "c.toml:2: access_log.format: " + unknown + `"$"`},
+		{"[access_log]\nformat = '\\$x \\${x $ $$status, $status. $uri.html ${ status ?? - } ${remote_addr??$x} $http_x $arg_a-$cookie_b 5$'", ""},
+		{"[upstream]\nca_file = 'nowhere.pem'", "c.toml:2: upstream.ca_file: open nowhere.pem: no such file or directory"},
+		{"[upstream]\nca_file = 'empty.pem'\n[access_log]\nformat = '$x'",
+			"c.toml:2: upstream.ca_file: empty.pem has no PEM certificate\nc.toml:4: access_log.format: " + unknown + `"$x"`},
+	} {
+		writeFile(t, filepath.Join(dir, "c.toml"), tt.file+"\n")
+		stdout, stderr, status := runChild(t, dir, "check", "-c", "c.toml")
+		if tt.want == "" {
+			if status != 0 || !strings.Contains(stdout, "c.toml: ok") {
+				t.Errorf("%s\nstatus %d: %s", tt.file, status, stderr)
+			}
+		} else if status != 1 || stderr != tt.want+"\n" {
+			t.Errorf("%s\nstatus %d: %s\nwant %s", tt.file, status, stderr, tt.want)
+		}
+	}
+}
+
+// An access log that cannot be opened is said once to be one.
+func TestAccessLogThatFails(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "h.toml")
+	writeFile(t, file, "[gateway]\nlisten = ['127.0.0.1:0']\n[store]\nprovider = 'mem'\n[access_log]\npath = 'no/such/dir'\n[[admin.keys]]\nname = 'a'\nkey = '"+adminKey+"'\n")
+	if _, stderr, status := runChild(t, dir, "run", "-c", file); status != 1 || strings.Count(stderr, "access log: ") != 1 {
+		t.Errorf("status %d: %s", status, stderr)
+	}
+}
+
 // A listener that cannot be opened ends the start, with everything that had been started before it.
 func TestAddressInUse(t *testing.T) {
 	dir := t.TempDir()

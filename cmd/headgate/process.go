@@ -104,7 +104,7 @@ func (p *process) openParts(c *conf.Config) (err error) {
 	if p.log, err = accesslog.Open(c.AccessLog.Path, accesslog.Options{
 		Buffer: c.AccessLog.BufferSize.Int(), Flush: c.AccessLog.FlushInterval.Std(), Dropped: func(n int) { dropped.Add(int64(n)) },
 	}); err != nil {
-		return fmt.Errorf("access log: %w", err)
+		return err
 	}
 	live := &snapshot.Live{}
 	if p.compiler, p.hub, err = newCompiler(c, live, p.meter, p.connectFailed()); err != nil {

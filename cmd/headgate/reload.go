@@ -17,6 +17,7 @@ import (
 	"headgate/proxy/meter"
 	"headgate/proxy/offload"
 	"headgate/proxy/snapshot"
+	"headgate/proxy/vars"
 )
 
 // reloadTimeout bounds how long a reload waits for its turn.
@@ -115,18 +116,82 @@ func located(c *conf.Config, err error) error {
 	var problems conf.Problems
 	for _, b := range bad {
 		segment, id, _ := strings.Cut(b.Key, "/")
-		for i, r := range lists[segment] {
-			if have, _ := conf.ResourceID(r); have == id {
-				problems = append(problems, c.At(fmt.Sprintf("%s[%d]", segment, i), b.Err.Error()))
-			}
+		i := slices.IndexFunc(lists[segment], func(r map[string]any) bool { have, _ := conf.ResourceID(r); return have == id })
+		if i < 0 { // the store's; the file as a whole breaks it
+			p := c.At("", b.Key+": "+b.Err.Error())
+			p.Line = 0
+			problems = append(problems, p)
+			continue
 		}
+		problems = append(problems, c.At(fmt.Sprintf("%s[%d]", segment, i), b.Err.Error()))
 	}
 	slices.SortStableFunc(problems, func(p, q conf.Problem) int { return p.Line - q.Line })
 	return problems
 }
 
-// checkResources compiles the resources of the file as run would, and publishes them nowhere.
+// checkSettings finds what is wrong with settings that conf cannot judge, because other rooms give them their meaning.
+func checkSettings(c *conf.Config) (problems conf.Problems) {
+	for _, msg := range checkFormat(c.AccessLog.Format) {
+		problems = append(problems, c.At("access_log.format", msg))
+	}
+	const caFile = "upstream.ca_file"
+	if _, err := upstreamDefaults(c); err != nil {
+		problems = append(problems, c.At(caFile, strings.TrimPrefix(err.Error(), caFile+": ")))
+	}
+	slices.SortStableFunc(problems, func(p, q conf.Problem) int { return p.Line - q.Line })
+	return problems
+}
+
+// checkFormat finds the references of a template (see vars.Compile) that never have a value in a log line: to unknown variables, and
+// to groups, as there is no regular expression. vars takes them as they are, because the contract does.
+func checkFormat(format string) (wrong []string) {
+	for {
+		before, text, found := strings.Cut(format, "$")
+		if !found {
+			return wrong
+		}
+		format = text
+		if strings.HasSuffix(before, `\`) {
+			continue
+		}
+		var name string
+		if inner, braced := strings.CutPrefix(text, "{"); braced {
+			if inner, format, found = strings.Cut(inner, "}"); !found {
+				return append(wrong, "expected a } for every ${")
+			}
+			name, _, _ = strings.Cut(inner, "??")
+			name = strings.TrimSpace(name)
+		} else {
+			end := strings.IndexFunc(text, func(r rune) bool {
+				return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '_' && r != '.'
+			})
+			if end < 0 {
+				end = len(text)
+			}
+			if name, format = text[:end], text[end:]; name == "" {
+				continue // a dollar sign
+			}
+			if prefix, _, _ := strings.Cut(name, "."); isVariable(prefix) {
+				continue // $status. at the end of a sentence
+			}
+		}
+		if !isVariable(name) {
+			wrong = append(wrong, fmt.Sprintf("unknown variable %q", "$"+name))
+		}
+	}
+}
+
+func isVariable(name string) bool {
+	_, known := vars.Parse(name)
+	return known
+}
+
+// checkResources compiles the resources of the file as run would, and publishes them nowhere. Settings that only other rooms can judge
+// are checked first.
 func checkResources(c *conf.Config) error {
+	if problems := checkSettings(c); len(problems) > 0 {
+		return problems
+	}
 	inline, err := inlineDocuments(c)
 	if err != nil {
 		return err

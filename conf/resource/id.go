@@ -109,9 +109,10 @@ func CheckTimes(doc map[string]any) *Error {
 	return nil
 }
 
-// ValidID says whether id may name a document: 1 to 64 letters, digits, '-', '_' and '.'.
+// ValidID says whether id may name a document: 1 to 64 letters, digits, '-', '_' and '.', but not "." or "..", which are no names in
+// the path of a URL (RFC 3986 section 5.2.4).
 func ValidID(id string) bool {
-	if len(id) == 0 || len(id) > 64 {
+	if len(id) == 0 || len(id) > 64 || id == "." || id == ".." {
 		return false
 	}
 	return strings.IndexFunc(id, func(c rune) bool {

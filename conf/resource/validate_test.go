@@ -172,8 +172,20 @@ func TestValidateID(t *testing.T) {
 	if err := Validate(kind(t, "routes"), "a/b", doc, fakeEnv{}); err == nil {
 		t.Error("an id with a slash passed")
 	}
-	if err := Validate(kind(t, "routes"), "a.b-c_D1", doc, fakeEnv{}); err != nil {
-		t.Error(err)
+	for _, id := range []string{"a.b-c_D1", "...", ".a", "..a"} {
+		if err := Validate(kind(t, "routes"), id, doc, fakeEnv{}); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	// No URL reaches them: they are path segments with a meaning of their own (RFC 3986 section 5.2.4).
+	const want = `invalid configuration: property "id" validation failed: object matches none of the required`
+	for _, id := range []string{".", ".."} {
+		if err := Validate(kind(t, "routes"), id, doc, fakeEnv{}); err == nil || err.Status != 400 || err.Msg != want {
+			t.Errorf("path id %q: %v", id, err)
+		}
+		if err := Validate(kind(t, "routes"), "", object(t, `{"id":"`+id+`","uri":"/a",`+upstream+`}`), fakeEnv{}); err == nil || err.Msg != want {
+			t.Errorf("body id %q: %v", id, err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package v3
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -48,7 +49,23 @@ func toTOML(body []byte) ([]byte, error) {
 	if !ok {
 		return nil, errors.New("not an object")
 	}
-	return resource.ToTOML(doc)
+	text, err := resource.ToTOML(doc)
+	if err == nil {
+		return text, nil
+	}
+	// Name the document: its place in a list means nothing to the client.
+	items, isList := doc["list"].([]any)
+	if !isList {
+		items = []any{doc}
+	}
+	for _, item := range items {
+		if obj, ok := item.(map[string]any); ok && obj["key"] != nil {
+			if _, err := resource.ToTOML(obj); err != nil {
+				return nil, fmt.Errorf("%v: %w", obj["key"], err)
+			}
+		}
+	}
+	return nil, err
 }
 
 func wantsTOML(ctx *fasthttp.RequestCtx) bool {

@@ -150,6 +150,18 @@ func TestTOML(t *testing.T) {
 	h.want(404, notFound, "GET", "/apisix/admin/routes/1", "", accept)
 }
 
+// TOML has no null. The answer says which document of a list has one, by its key.
+func TestTOMLWithoutNull(t *testing.T) {
+	h := start(t)
+	h.must("PUT", "/apisix/admin/routes/a", routeBody)
+	h.must("PUT", "/apisix/admin/routes/b", `{"uri":"/b","upstream":{"nodes":{"127.0.0.1:1":1}},"plugins":{"traffic-split":{"rules":[null]}}}`)
+	want := `{"error_msg":"cannot be written as TOML: /apisix/routes/b: key value.plugins.traffic-split.rules.0: TOML can't hold a null inside an array"}` + "\n"
+	for _, path := range []string{"/apisix/admin/routes", "/apisix/admin/routes/b"} {
+		h.want(406, want, "GET", path, "", "Accept: application/toml")
+	}
+	h.want(200, "*", "GET", "/apisix/admin/routes/a", "", "Accept: application/toml")
+}
+
 func TestGeneratedIDs(t *testing.T) {
 	h := start(t)
 	h.must("PUT", "/apisix/admin/routes/1", routeBody)
