@@ -32,6 +32,7 @@ func (e *edge) read(ctx *fasthttp.RequestCtx, x *exchange) *fault.Fault {
 	x.describe(ctx)
 	e.client(x)
 	q := &x.Request
+	f := e.lines(ctx.Request.Header.RawHeaders(), x) // first: the log line of any refusal names the client's Host and agent
 	switch string(ctx.Request.Header.Protocol()) {
 	case "HTTP/1.1", "HTTP/1.0":
 	default:
@@ -44,7 +45,7 @@ func (e *edge) read(ctx *fasthttp.RequestCtx, x *exchange) *fault.Fault {
 	case fasthttp.MethodConnect, fasthttp.MethodTrace: // a tunnel, and an echo of what the client's cookies are
 		return fault.MethodNotAllowed
 	}
-	if f := e.lines(ctx.Request.Header.RawHeaders(), x); f != nil {
+	if f != nil {
 		return f
 	}
 	return e.target(ctx.Request.Header.RequestURI(), x)

@@ -218,9 +218,9 @@ func (x *exchange) Close() error {
 		x.line = append(line, '\n')
 		g.log.Write(x.shard, x.line)
 	}
-	x.snap.Unpin(x.shard)
+	x.unpin()
 	x.Reset()
-	x.snap, x.route, x.ctx, x.hostport, x.forwarded, x.body = nil, nil, nil, nil, forwarded{}, body{}
+	x.route, x.ctx, x.hostport, x.forwarded, x.body = nil, nil, nil, forwarded{}, body{}
 	x.tail, x.broken = false, false
 	x.query = route.Query{}
 	g.pool.Put(x)
@@ -230,8 +230,16 @@ func (x *exchange) Close() error {
 // abandoned keeps a panic at the end of one exchange from ending the process. What is left of the exchange is not used again.
 func (x *exchange) abandoned() {
 	if r := recover(); r != nil {
+		x.unpin()
 		x.g.panicked(r)
-		x.snap.Unpin(x.shard)
+	}
+}
+
+// unpin lets go of the snapshot, once.
+func (x *exchange) unpin() {
+	if s := x.snap; s != nil {
+		x.snap = nil
+		s.Unpin(x.shard)
 	}
 }
 

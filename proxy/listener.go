@@ -24,6 +24,8 @@ type edgeConn struct {
 
 	patience time.Duration // for the client to take one write; 0 = for ever
 	heard    bool          // the client has sent something
+	pause    time.Duration // the client may make one within a request body; 0 = it has no clock of its own
+	bodyEnd  time.Time     // when the request body that is being read must be there; zero outside bodies
 	busy     atomic.Bool   // a request is under way
 }
 
@@ -43,7 +45,40 @@ func edgeConnOf(nc net.Conn) *edgeConn {
 	return c
 }
 
+// bodyMark in a read deadline says that it is the end of a whole request body: fasthttp's hook between head and body knows no
+// connection, only how much time it wants. No clock that an operator sets comes near it.
+const (
+	bodyMark    = 100 * 365 * 24 * time.Hour
+	bodyHorizon = 4102444800 // Unix time, the year 2100: only marked deadlines are later
+)
+
+// SetReadDeadline bounds reads. A deadline with bodyMark in it bounds a request body: every read in it may wait for one pause.
+func (c *edgeConn) SetReadDeadline(t time.Time) error {
+	c.bodyEnd = time.Time{}
+	if t.Unix() > bodyHorizon {
+		c.bodyEnd = t.Add(-bodyMark)
+		t = c.bodyEnd
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+// bodyEnds takes back the clocks of a request body.
+func (c *edgeConn) bodyEnds() {
+	if !c.bodyEnd.IsZero() {
+		_ = c.SetReadDeadline(time.Time{})
+	}
+}
+
 func (c *edgeConn) Read(p []byte) (int, error) {
+	if !c.bodyEnd.IsZero() {
+		end := time.Now().Add(c.pause)
+		if c.bodyEnd.Before(end) {
+			end = c.bodyEnd
+		}
+		if err := c.Conn.SetReadDeadline(end); err != nil {
+			return 0, err
+		}
+	}
 	n, err := c.Conn.Read(p)
 	c.heard = c.heard || n > 0
 	return n, err

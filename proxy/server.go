@@ -26,8 +26,9 @@ type ServerOptions struct {
 	Settings phase.Settings
 	// MaxHead bounds request line and header in bytes, MaxLines the header lines, MaxBody the body in bytes.
 	MaxHead, MaxLines, MaxBody int
-	// HeadTimeout runs from the first byte of a request to the end of its header (0 = none), BodyTimeout from there to the end of its
-	// body (0 = what is left of HeadTimeout), IdleTimeout between requests (0 = HeadTimeout).
+	// HeadTimeout runs from the first byte of a request to the end of its header (0 = none), IdleTimeout between requests (0 =
+	// HeadTimeout). BodyTimeout is how long the client may pause within a body, which as a whole may take BodyTimeout and one second
+	// for every KiB of its length, or of MaxBody where the length is not announced. 0 = the body shares what is left of HeadTimeout.
 	HeadTimeout, BodyTimeout, IdleTimeout time.Duration
 	// WriteTimeout is how long a client may take no bytes of its answer (0 = for ever). It does not bound the whole answer.
 	WriteTimeout time.Duration
@@ -56,9 +57,10 @@ type ServerOptions struct {
 type Server struct {
 	g        *Gateway
 	http     *fasthttp.Server
-	patience time.Duration
-	open     atomic.Int64 // connections
-	busy     atomic.Int64 // connections with a request under way
+	patience time.Duration // for writes
+	pause    time.Duration // within a request body
+	open     atomic.Int64  // connections
+	busy     atomic.Int64  // connections with a request under way
 
 	mu    sync.Mutex
 	conns map[*edgeConn]struct{}
@@ -84,11 +86,11 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	if o.Log != nil && o.Log.Enabled() && o.Format != nil {
 		g.log, g.format = o.Log, o.Format
 	}
-	s := &Server{g: g, patience: o.WriteTimeout, conns: map[*edgeConn]struct{}{}}
+	s := &Server{g: g, patience: o.WriteTimeout, pause: o.BodyTimeout, conns: map[*edgeConn]struct{}{}}
 	s.http = &fasthttp.Server{
 		Handler:                       g.Handle,
 		ErrorHandler:                  g.refuse,
-		HeaderReceived:                headReceived(o.BodyTimeout),
+		HeaderReceived:                headReceived(o.BodyTimeout, o.MaxBody),
 		NoDefaultServerHeader:         true,
 		NoDefaultContentType:          true,
 		DisableHeaderNamesNormalizing: true,
@@ -125,9 +127,6 @@ func (s *Server) Ready() error {
 	return nil
 }
 
-// Handler is the request path, for servers that tests run themselves.
-func (s *Server) Handler() fasthttp.RequestHandler { return s.g.Handle }
-
 // connState keeps the counts of connections. fasthttp calls it for one connection at a time: from the accept loop for a new one, then
 // on the goroutine that serves it.
 func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
@@ -143,9 +142,10 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 			s.busy.Add(-1)
 		}
 	}
+	c.bodyEnds()
 	switch state {
 	case fasthttp.StateNew:
-		c.patience = s.patience
+		c.patience, c.pause = s.patience, s.pause
 		s.open.Add(1)
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -172,16 +172,36 @@ func (s *Server) metrics(r *meter.Registry) {
 
 // headReceived runs between head and body. A request that has a body gets more time for it than the header had, and the invitation to
 // send it that it may wait for: fasthttp finds the expectation in its usual spelling only.
-func headReceived(bodyTimeout time.Duration) func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+//
+// The time it gets is how long the whole body may take, marked as such for edgeConn.SetReadDeadline.
+func headReceived(bodyTimeout time.Duration, maxBody int) func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	return func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-		if n := h.ContentLength(); n == 0 || n == -2 {
+		n := h.ContentLength()
+		if n == 0 || n == -2 {
 			return fasthttp.RequestConfig{}
 		}
 		if len(h.Peek(fasthttp.HeaderExpect)) == 0 && waits(h.RawHeaders()) {
 			h.Set(fasthttp.HeaderExpect, "100-continue") // the raw lines, which we read, stay as they are
 		}
-		return fasthttp.RequestConfig{ReadTimeout: bodyTimeout}
+		if bodyTimeout <= 0 {
+			return fasthttp.RequestConfig{}
+		}
+		if n < 0 || n > maxBody {
+			n = maxBody
+		}
+		return fasthttp.RequestConfig{ReadTimeout: bodyMark + bodyTime(bodyTimeout, n)}
 	}
+}
+
+// bodyTime is how long a body of n bytes may take as a whole: the pause that is allowed anyhow, and one second for every KiB. A client
+// that never pauses for that long still cannot keep its slot for ever.
+func bodyTime(pause time.Duration, n int) time.Duration {
+	const (
+		rate    = 1 << 10        // bytes a second
+		most    = 8 << 30        // bytes; more seconds than these take would overflow
+		longest = 10 * time.Hour // for the pause, so that the sum stays far below bodyMark
+	)
+	return min(pause, longest) + time.Duration(min(n, most))*time.Second/rate
 }
 
 // waits says whether a header block has "Expect: 100-continue" in some spelling.
@@ -219,37 +239,13 @@ func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error) {
 	}
 	x := g.acquire(ctx)
 	defer x.recovered()
-	if len(ctx.Request.Header.RawHeaders()) > 0 { // else fasthttp has thrown the head away with what came behind it
+	raw := ctx.Request.Header.RawHeaders()
+	if len(raw) > 0 { // else fasthttp has thrown the head away with what came behind it
 		x.describe(ctx)
 	}
 	g.edge.client(x)
+	_ = g.edge.lines(raw, x) // for the log line; the request is refused as it is
 	ctx.SetConnectionClose()
 	x.Fail(f)
 	x.write()
-}
-
-// complaints passes on what fasthttp has to say. It says something about every connection that breaks off, so that the number of lines is
-// bounded; those requests are in the access log, too. No bytes of a request are in it (SecureErrorLogMessage).
-type complaints struct {
-	errorf func(format string, args ...any)
-
-	mu     sync.Mutex
-	until  time.Time // of the present second
-	silent int       // lines suppressed in it
-}
-
-// Printf implements fasthttp.Logger: one line a second at most.
-func (c *complaints) Printf(format string, args ...any) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := time.Now()
-	if now.Before(c.until) {
-		c.silent++
-		return
-	}
-	if c.silent > 0 {
-		c.errorf("%d more lines like the last one were left out", c.silent)
-	}
-	c.until, c.silent = now.Add(time.Second), 0
-	c.errorf(format, args...)
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -170,23 +169,6 @@ func TestTooManyConnections(t *testing.T) {
 	second.closed()
 	r.eventually("one connection", func() bool { return r.open.Load() == 1 })
 	first.say(get).want("GET", 200, "ok")
-}
-
-// TestComplaints: a thousand clients that break off do not fill the operator's log.
-func TestComplaints(t *testing.T) {
-	var said []string
-	c := &complaints{errorf: func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }}
-	for i := range 1000 {
-		c.Printf("client %d", i)
-	}
-	if !slices.Equal(said, []string{"client 0"}) {
-		t.Errorf("%q", said)
-	}
-	c.until = time.Now()
-	c.Printf("later")
-	if want := []string{"client 0", "999 more lines like the last one were left out", "later"}; !slices.Equal(said, want) {
-		t.Errorf("%q, want %q", said, want)
-	}
 }
 
 // TestBareServer: everything that is optional is left out.
