@@ -36,6 +36,7 @@ type exposed struct {
 	series  []*series
 	collect func(Emit)
 	names   []string
+	epoch   uint64
 }
 
 func (r *Registry) writeFamilies(w io.Writer) {
@@ -65,15 +66,20 @@ func (r *Registry) exposed() []exposed {
 		f.series = slices.Clone(f.series)
 		slices.SortFunc(f.series, func(a, b *series) int { return strings.Compare(a.labels, b.labels) })
 	}
+	r.keepSorted(list, stale)
+	slices.SortFunc(list, func(a, b exposed) int { return strings.Compare(a.name, b.name) })
+	return list
+}
+
+// keepSorted keeps what was sorted for the next exposition, unless series of it were forgotten meanwhile.
+func (r *Registry) keepSorted(list []exposed, stale []int) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, i := range stale {
-		if f := list[i]; len(f.series) > len(f.sorted) {
+		if f := list[i]; f.epoch == f.family.epoch && len(f.series) > len(f.sorted) {
 			f.sorted = f.series
 		}
 	}
-	r.mu.Unlock()
-	slices.SortFunc(list, func(a, b exposed) int { return strings.Compare(a.name, b.name) })
-	return list
 }
 
 // copyFamilies returns all families in any order, and the indexes of those whose series are still to be sorted.
@@ -81,7 +87,7 @@ func (r *Registry) copyFamilies() (list []exposed, stale []int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range r.families {
-		e := exposed{family: f, help: f.help, series: f.sorted, collect: f.collect, names: f.names}
+		e := exposed{family: f, help: f.help, series: f.sorted, collect: f.collect, names: f.names, epoch: f.epoch}
 		if len(f.sorted) < len(f.list) {
 			e.series = f.list
 			stale = append(stale, len(list))

@@ -52,7 +52,8 @@ type Registry struct {
 
 	mu       sync.Mutex
 	families map[string]*family // by full name
-	routes   map[RouteLabels]*RouteSeries
+	routes   map[string]*owner  // of what RouteSeries made, by the label route
+	branches map[string]*owner  // of what Branch made, by route
 }
 
 // family is all series of one name. Its fields are guarded by Registry.mu.
@@ -63,16 +64,19 @@ type family struct {
 	kind    kind
 	bounds  []float64          // histogramKind: fixed by the first registration
 	series  map[string]*series // by rendered labels
-	list    []*series          // the same in order of creation, append-only: readers may hold a prefix
+	list    []*series          // the same in order of creation, append-only or replaced: readers may hold a prefix
 	sorted  []*series          // the first len(sorted) of list in text order, never written once stored
+	epoch   uint64             // how often list was replaced: what was sorted in another epoch holds series that are gone
 	collect func(Emit)
 	names   []string // label names of collect
 }
 
-// series is one line (or one histogram) of the exposition. Whoever releases series one day counts references here.
+// series is one line (or one histogram) of the exposition.
 type series struct {
 	labels string // rendered, without braces: a="b",c="d"
 	handle any    // *Counter, *Gauge or *Histogram, as the family's kind says
+	shared bool   // takes what has no room of its own, whoever made it first: stays for good; guarded by Registry.mu
+	gone   bool   // to be taken out of list and sorted; guarded by Registry.mu
 }
 
 type kind uint8
@@ -109,7 +113,8 @@ func NewWith(opt Options) *Registry {
 		maxCombinations: maxCombinations,
 
 		families: make(map[string]*family),
-		routes:   make(map[RouteLabels]*RouteSeries),
+		routes:   make(map[string]*owner),
+		branches: make(map[string]*owner),
 	}
 	for _, d := range known() {
 		r.familyLocked(d.name, d.kind).help = d.help
@@ -135,8 +140,13 @@ func (r *Registry) Describe(name, help string) {
 func (r *Registry) Counter(name string, labels ...Label) *Counter {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.counterLocked(nil, name, labels)
+}
+
+// counterLocked is Counter on behalf of o, which may be nil.
+func (r *Registry) counterLocked(o *owner, name string, labels []Label) *Counter {
 	f := r.familyLocked(name, counterKind)
-	return r.seriesLocked(f, labels, func() any { return new(Counter) }).(*Counter)
+	return r.seriesLocked(f, o, labels, func() any { return new(Counter) }).(*Counter)
 }
 
 // Gauge returns the handle of name with labels. With fn the value is computed at each exposition; fn must be safe for concurrent
@@ -152,7 +162,7 @@ func (r *Registry) Gauge(name string, fn func() float64, labels ...Label) *Gauge
 		r.overflowLocked(f)
 		return new(Gauge)
 	}
-	g := r.seriesLocked(f, labels, func() any { return new(Gauge) }).(*Gauge)
+	g := r.seriesLocked(f, nil, labels, func() any { return new(Gauge) }).(*Gauge)
 	if fn == nil {
 		g.fn.Store(nil)
 	} else {
@@ -166,11 +176,16 @@ func (r *Registry) Gauge(name string, fn func() float64, labels ...Label) *Gauge
 func (r *Registry) Histogram(name string, buckets []float64, labels ...Label) *Histogram {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.histogramLocked(nil, name, buckets, labels)
+}
+
+// histogramLocked is Histogram on behalf of o, which may be nil.
+func (r *Registry) histogramLocked(o *owner, name string, buckets []float64, labels []Label) *Histogram {
 	f := r.familyLocked(name, histogramKind)
 	if f.bounds == nil {
 		f.bounds = mustBounds(name, buckets)
 	}
-	return r.seriesLocked(f, labels, func() any { return newHistogram(f.bounds) }).(*Histogram)
+	return r.seriesLocked(f, o, labels, func() any { return newHistogram(f.bounds) }).(*Histogram)
 }
 
 // Emit reports one value of a collected gauge; the values belong to the label names given to Collect, in that order.
@@ -191,7 +206,9 @@ func (r *Registry) Collect(name string, labelNames []string, fn func(emit Emit))
 
 // Branch returns the handle that counts the requests of one branch of a route; upstream is the branch's name.
 func (r *Registry) Branch(route, upstream string) *Counter {
-	return r.Counter(HTTPRequests, Label{"route", route}, Label{"upstream", upstream})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.counterLocked(ownerOf(r.branches, route), HTTPRequests, []Label{{"route", route}, {"upstream", upstream}})
 }
 
 func (r *Registry) fullName(name string) string {
@@ -222,7 +239,12 @@ func (r *Registry) findLocked(f *family, labels []Label) *series {
 	return f.series[string(appendLabels(scratch[:0], labels))]
 }
 
-func (r *Registry) seriesLocked(f *family, labels []Label, make func() any) any {
+// seriesLocked returns the handle of labels. What it has to make belongs to o, if there is one; an owner that was forgotten gets
+// handles that nothing shows.
+func (r *Registry) seriesLocked(f *family, o *owner, labels []Label, make func() any) any {
+	if o != nil && o.forgotten {
+		return make()
+	}
 	if s := r.findLocked(f, labels); s != nil {
 		return s.handle
 	}
@@ -236,18 +258,25 @@ func (r *Registry) seriesLocked(f *family, labels []Label, make func() any) any 
 		for i := range labels {
 			labels[i].Value = Other
 		}
-		if s := r.findLocked(f, labels); s != nil {
-			return s.handle
+		s := r.findLocked(f, labels)
+		if s == nil {
+			s = f.add(labels, make())
 		}
+		s.shared = true
+		return s.handle
 	}
-	return f.add(labels, make())
+	s := f.add(labels, make())
+	if o != nil {
+		o.made = append(o.made, made{f, s})
+	}
+	return s.handle
 }
 
-func (f *family) add(labels []Label, handle any) any {
+func (f *family) add(labels []Label, handle any) *series {
 	s := &series{labels: string(appendLabels(nil, labels)), handle: handle}
 	f.series[s.labels] = s
 	f.list = append(f.list, s)
-	return handle
+	return s
 }
 
 // overflowLocked counts one refusal of f. The counter's own family has one series per family and so cannot overflow: it is
@@ -260,7 +289,7 @@ func (r *Registry) overflowCounterLocked(short string) *Counter {
 	if s := r.findLocked(f, labels); s != nil {
 		return s.handle.(*Counter)
 	}
-	return f.add(labels, new(Counter)).(*Counter)
+	return f.add(labels, new(Counter)).handle.(*Counter)
 }
 
 func mustBounds(name string, bounds []float64) []float64 {

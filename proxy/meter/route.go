@@ -66,20 +66,26 @@ const (
 
 // RouteSeries records the requests of one route. Observe neither locks nor allocates for a combination of labels that it has seen.
 type RouteSeries struct {
-	reg    *Registry
-	labels RouteLabels
-	table  atomic.Pointer[comboTable]
-	mu     sync.Mutex // makes combinations and tables
+	reg       *Registry
+	owner     *owner
+	labels    RouteLabels
+	table     atomic.Pointer[comboTable]
+	mu        sync.Mutex // makes combinations and tables; taken before Registry.mu
+	uncounted bool       // its combinations are not part of Registry.combinations any more; guarded by mu
 }
 
-// Route returns the series of labels: the same labels get the same series, across reloads.
+// Route returns the series of labels: the same labels get the same series, across reloads, until ForgetRoutes.
 func (r *Registry) Route(labels RouteLabels) *RouteSeries {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := r.routes[labels]
+	o := ownerOf(r.routes, labels.Route)
+	s := o.routes[labels]
 	if s == nil {
-		s = &RouteSeries{reg: r, labels: labels}
-		r.routes[labels] = s
+		s = &RouteSeries{reg: r, owner: o, labels: labels}
+		if o.routes == nil {
+			o.routes = make(map[RouteLabels]*RouteSeries)
+		}
+		o.routes[labels] = s
 	}
 	return s
 }
@@ -247,7 +253,9 @@ func (s *RouteSeries) add(key *comboKey, hash uint64) *combo {
 		return c
 	}
 	c := s.newCombo(key, hash)
-	s.reg.combinations.Add(1)
+	if !s.uncounted {
+		s.reg.combinations.Add(1)
+	}
 	if 2*(int(t.used.Load())+1) > len(t.slots) {
 		bigger := &comboTable{slots: make([]atomic.Pointer[combo], 2*len(t.slots))}
 		for i := range t.slots {
@@ -270,7 +278,7 @@ func (s *RouteSeries) newCombo(k *comboKey, hash uint64) *combo {
 	}
 	c := &combo{key: key, hash: hash}
 	l := s.labels
-	c.status = s.reg.Counter(HTTPStatus,
+	c.status = s.counter(HTTPStatus,
 		Label{"code", strconv.Itoa(key.code)},
 		Label{"route", l.Route},
 		Label{"matched_uri", l.MatchedURI},
@@ -282,18 +290,32 @@ func (s *RouteSeries) newCombo(k *comboKey, hash uint64) *combo {
 		Label{"request_llm_model", key.requestModel},
 		Label{"llm_model", key.model},
 		Label{"response_source", key.source.String()})
-	c.ingress = s.reg.Counter(Bandwidth, s.typed("ingress", &key)...)
-	c.egress = s.reg.Counter(Bandwidth, s.typed("egress", &key)...)
-	c.request = s.reg.Histogram(HTTPLatency, s.reg.buckets, s.typed("request", &key)...)
-	c.gateway = s.reg.Histogram(HTTPLatency, s.reg.buckets, s.typed("apisix", &key)...)
+	c.ingress = s.counter(Bandwidth, s.typed("ingress", &key)...)
+	c.egress = s.counter(Bandwidth, s.typed("egress", &key)...)
+	c.request = s.latency(s.typed("request", &key))
+	c.gateway = s.latency(s.typed("apisix", &key))
 	return c
 }
 
 func (s *RouteSeries) addUpstream(c *combo) *Histogram {
-	// The registry hands the same histogram to all who race here.
-	h := s.reg.Histogram(HTTPLatency, s.reg.buckets, s.typed("upstream", &c.key)...)
-	c.upstream.Store(h)
+	// The registry hands the same histogram to all who race here, unless the series was forgotten.
+	h := s.latency(s.typed("upstream", &c.key))
+	if !c.upstream.CompareAndSwap(nil, h) {
+		return c.upstream.Load()
+	}
 	return h
+}
+
+func (s *RouteSeries) counter(name string, labels ...Label) *Counter {
+	s.reg.mu.Lock()
+	defer s.reg.mu.Unlock()
+	return s.reg.counterLocked(s.owner, name, labels)
+}
+
+func (s *RouteSeries) latency(labels []Label) *Histogram {
+	s.reg.mu.Lock()
+	defer s.reg.mu.Unlock()
+	return s.reg.histogramLocked(s.owner, HTTPLatency, s.reg.buckets, labels)
 }
 
 // typed returns the labels that http_latency and bandwidth share.

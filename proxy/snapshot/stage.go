@@ -234,7 +234,15 @@ func (st *Stage) Commit(revision uint64) {
 	c := st.c
 	before := c.live.Current()
 	c.serial++
+	var removed, labels []string // ids, and what the label route of their series may be
 	for key, r := range st.routes {
+		if r == nil {
+			_, id, _ := strings.Cut(key, "/")
+			removed, labels = append(removed, id), append(labels, id)
+			if old := c.routes[key]; old != nil && old.Name != "" {
+				labels = append(labels, old.Name)
+			}
+		}
 		st.commitRoute(key, r)
 	}
 	for key, doc := range st.left {
@@ -257,6 +265,9 @@ func (st *Stage) Commit(revision uint64) {
 	c.table = st.table
 	c.live.publish(&Snapshot{Revision: revision, table: c.table, serial: c.serial})
 	c.graves.bury(before)
+	if len(removed) > 0 {
+		c.opt.Meter.ForgetRoutes(removed, c.unused(labels))
+	}
 	for _, r := range st.routes {
 		if r != nil {
 			r.run()
@@ -287,6 +298,26 @@ func (st *Stage) commitRoute(key string, r *Route) {
 	for _, s := range r.uses {
 		s.routes++
 	}
+}
+
+// unused returns those of labels that have series and that no route in force can have, whether as its id or, with prefer_name, as its
+// name. Only a label with series is worth the walk through the names.
+func (c *Compiler) unused(labels []string) []string {
+	free := make(map[string]bool, len(labels))
+	for _, l := range labels {
+		if c.routes["routes/"+l] == nil && c.opt.Meter.Recorded(l) {
+			free[l] = true
+		}
+	}
+	if len(free) == 0 {
+		return nil
+	}
+	for _, r := range c.routes {
+		if r.Name != "" {
+			delete(free, r.Name)
+		}
+	}
+	return slices.Collect(maps.Keys(free))
 }
 
 // release takes note that n routes less use s.
