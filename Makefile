@@ -21,11 +21,11 @@ run: build
 demo: build
 	./bin/headgate demo
 
-# All tests, with the race detector; then once more without it what asserts allocations, which the detector would disturb.
+# What asserts allocations, without the race detector, which would disturb it; then all tests with it.
 test:
 	@.ci/need gcc git curl
-	$(GO) test -race -timeout 15m ./...
 	$(GO) test -timeout 10m -run 'Alloc' ./...
+	$(GO) test -race -timeout 15m ./...
 
 lint:
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "gofmt: $$files"; exit 1; fi
