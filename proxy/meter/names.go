@@ -46,7 +46,7 @@ type description struct {
 // first request.
 func known() []description {
 	return []description{
-		{HTTPRequests, counterKind, "Requests that each branch of a route has answered; a branch is named by the label upstream."},
+		{HTTPRequests, counterKind, "Requests sent to each branch of a route; the label upstream names the branch."},
 		{HTTPStatus, counterKind, "Responses by status code and by the party that made them."},
 		{HTTPLatency, histogramKind, "Time in milliseconds: the whole request, the share of the upstream, the share of the gateway."},
 		{Bandwidth, counterKind, "Bytes received from clients (ingress) and sent to them (egress)."},
