@@ -325,25 +325,47 @@ func TestStoredBehindInline(t *testing.T) {
 	}
 }
 
-// What the router refuses comes to light only when it gets there. By then the reload is done, and it takes no other document with it.
-func TestUncoveredThatFails(t *testing.T) {
+// tooManyURIs is a route that only the router refuses.
+func tooManyURIs() string {
 	var many strings.Builder
 	for i := range 1 << 16 {
 		fmt.Fprintf(&many, `,"/many/%x"`, i)
 	}
+	return `{"uris":["/1"` + many.String() + `],"plugins":{"tag":{"id":"stored"}}}`
+}
+
+// onlyOneIsLeftOut: routes/1, which the router refuses, took no other document with it.
+func (r *applierRig) onlyOneIsLeftOut(when string) {
+	r.t.Helper()
+	if left := r.LeftOut(); len(left) != 1 || !errors.Is(left["routes/1"], route.ErrBadRule) || r.serves("/1") != "" || r.serves("/2") != "stored" {
+		r.t.Errorf("%s: left out %.300v, in force %q %q", when, left, r.serves("/1"), r.serves("/2"))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if logs := strings.Join(r.logs, "\n"); !strings.Contains(logs, "routes/1 from the store is left out: ") {
+		r.t.Errorf("%s: logged:\n%.500s", when, logs)
+	}
+}
+
+// What the router refuses comes to light only when it gets there; it takes no other document with it, wherever it comes from.
+func TestRefusedByTheRouter(t *testing.T) {
 	s := openMem(t)
-	foreign(t, s, "routes/1", `{"uris":["/1"`+many.String()+`],"plugins":{"tag":{"id":"stored"}}}`)
+	foreign(t, s, "routes/1", tooManyURIs())
 	foreign(t, s, "routes/2", tagged("/2", "stored"))
+	startRig(t, s, nil).onlyOneIsLeftOut("at start")
+
 	r := startRig(t, s, inlineDocs("routes/1", tagged("/1", "file"), "routes/2", tagged("/2", "file")))
 	if err := r.Reload(context.Background(), nil); err != nil {
 		t.Fatalf("the reload: %.200v", err)
 	}
-	if left := r.LeftOut(); len(left) != 1 || !errors.Is(left["routes/1"], route.ErrBadRule) || r.serves("/1") != "" || r.serves("/2") != "stored" {
-		t.Errorf("left out %.300v, in force %q %q", left, r.serves("/1"), r.serves("/2"))
-	}
-	if logs := strings.Join(r.logs, "\n"); !strings.Contains(logs, "routes/1 from the store is left out: ") {
-		t.Errorf("logged:\n%.500s", logs)
-	}
+	r.onlyOneIsLeftOut("uncovered by a reload")
+
+	s = openMem(t)
+	r = startRig(t, s, nil)
+	foreign(t, s, "routes/1", tooManyURIs())
+	foreign(t, s, "routes/2", tagged("/2", "stored"))
+	eventually(t, "it follows", func() bool { return r.serves("/2") == "stored" })
+	r.onlyOneIsLeftOut("by an event")
 }
 
 func TestInlineErrors(t *testing.T) {

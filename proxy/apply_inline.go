@@ -110,16 +110,14 @@ func withoutKey(key string, err error) error {
 	return err
 }
 
-// uncover puts into force what the store holds under keys that the file has let go. The file is in force by then, so what fails is left
-// out, as it is when it comes from the store in any other way; it does not take the others with it.
+// uncover puts into force what the store holds under keys that the file has let go. The file is in force by then: what cannot be used is
+// left out, as it is when it comes from the store in any other way, and is no failure of the reload.
 func (a *Applier) uncover(items []store.Item) {
-	if len(items) == 0 || a.absorb(items, nil, a.revision) == nil {
+	if len(items) == 0 {
 		return
 	}
-	for _, item := range items {
-		if err := a.absorb([]store.Item{item}, nil, a.revision); err != nil {
-			a.leaveOut(leftOut{item, err})
-		}
+	if err := a.absorb(items, nil, a.revision); err != nil {
+		a.logf("what the store holds behind the file's former resources: %v", err)
 	}
 }
 
