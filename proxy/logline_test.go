@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,9 +32,10 @@ func TestLogLine(t *testing.T) {
 		r.once(t, "POST "+tt.target+" HTTP/1.1\r\nHost: a\r\nA: "+tt.a+"\r\nCookie: "+tt.cookie+"\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 3\r\n\r\np=v")
 		want = append(want, tt.want)
 	}
-	for i, line := range r.lines(len(want)) {
-		if want[i] != "" && line != want[i] {
-			t.Errorf("%s, want\n%s", line, want[i])
+	lines := r.lines(len(want)) // of as many connections, which end in any order
+	for _, w := range want {
+		if w != "" && !slices.Contains(lines, w) {
+			t.Errorf("no line is\n%s\nin %q", w, lines)
 		}
 	}
 }
@@ -52,6 +54,10 @@ func TestDefaultLogLine(t *testing.T) {
 	r.once(t, "nonsense\r\n\r\n")
 	r.once(t, "GET /x HTTP/1.0\r\n\r\n")
 	lines := r.lines(4)
+	served := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, `"GET /x HTTP/1.1"`) })
+	if served < 0 {
+		t.Fatalf("log: %q", lines)
+	}
 	for _, l := range lines {
 		quoted := strings.Split(l, `"`)
 		fields := 0
@@ -62,12 +68,12 @@ func TestDefaultLogLine(t *testing.T) {
 				fields++
 			}
 		}
-		first := strings.Split(lines[0], `"`)
+		first := strings.Split(lines[served], `"`)
 		if len(quoted) != len(first) || strings.Contains(l, `""`) || strings.Contains(l, "  ") {
 			t.Errorf("%d fields: %s", fields, l)
 		}
 	}
-	if !strings.Contains(lines[0], up.addr) || !strings.Contains(lines[0], "any") || !strings.Contains(lines[0], `"GET /x HTTP/1.1"`) {
-		t.Errorf("log: %s", lines[0])
+	if !strings.Contains(lines[served], up.addr) || !strings.Contains(lines[served], "any") {
+		t.Errorf("log: %s", lines[served])
 	}
 }
