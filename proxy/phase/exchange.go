@@ -41,16 +41,17 @@ type Exchange struct {
 	// Wire holds the bytes as they travel: the request head being sent, the response as it was read.
 	Wire struct{ Out, In []byte }
 
-	settings *Settings
-	global   *Chain
-	chain    *Chain
-	stopped  bool
-	done     bool
-	slots    []Slot
-	arena    []byte
-	captures [][]byte
-	id       requestID
-	clock    localTime
+	settings  *Settings
+	principal *Principal
+	global    *Chain
+	chain     *Chain
+	stopped   bool
+	done      bool
+	slots     []Slot
+	arena     []byte
+	captures  [][]byte
+	id        requestID
+	clock     localTime
 }
 
 // Settings are the facts of the process that an exchange answers with.
@@ -152,6 +153,10 @@ type Client struct {
 // Consumer is who the request was authenticated as; empty when nobody was.
 type Consumer struct {
 	Name, Group, CredentialID string
+	// CustomID is the consumer's label custom_id.
+	CustomID string
+	// Labels are read only; nil without any.
+	Labels map[string]string
 }
 
 // maxStatuses bounds how many attempts leave their status in headers and logs.
@@ -281,3 +286,6 @@ func emptied(b []byte) []byte {
 	}
 	return b[:0]
 }
+
+// Sleep delays the exchange, as limits and injected faults do.
+func (x *Exchange) Sleep(d time.Duration) { time.Sleep(d) }

@@ -55,6 +55,27 @@ type Kind struct {
 	Build func(conf []byte, env Env) (any, error)
 	// PreferRoute: in a global rule the plugin is passed over where the route has it too (contract section 2.7 item 4).
 	PreferRoute bool
+	// Consumer makes it an authentication plugin: consumers and credentials carry a configuration of their own kind. Such a plugin
+	// sets the consumer in its Rewrite, with Exchange.Attach.
+	Consumer *ConsumerKind
+	// MetadataSchema is the JSON Schema of the plugin's plugin_metadata document, nil when it has none. See Env.Metadata.
+	MetadataSchema []byte
+	// Encrypted names the members of the configuration that are sealed in a store with encryption; "." stands between levels.
+	Encrypted []string
+}
+
+// ConsumerKind declares what an authentication plugin is told in a consumer or a credential (contract sections 1.2 and 4).
+type ConsumerKind struct {
+	// Schema is the JSON Schema of the consumer's configuration.
+	Schema []byte
+	// Validate checks what the schema cannot say, as Kind.Validate does. May be nil.
+	Validate func(conf []byte) error
+	// Identity is the member by which a request finds its consumer: "key", "username", "key_id". A string, unique among all consumers.
+	Identity string
+	// Build compiles the configuration into what Credential.Data holds. It is pure and does not keep conf.
+	Build func(conf []byte) (any, error)
+	// Encrypted is as Kind.Encrypted.
+	Encrypted []string
 }
 
 // Upstream is somewhere an exchange can be sent: a compiled upstream document.
@@ -70,8 +91,13 @@ type Env interface {
 	// Owner is the key of the document that holds the plugin's configuration ("routes/1", "services/7"): the identity that state
 	// belongs to. Two routes of one service that carry the service's plugin see the same Owner.
 	Owner() string
-	// Route describes the route being compiled; its bytes live as long as the instance.
+	// Route describes the route being compiled; its bytes live as long as the instance. It is nil for a plugin of a consumer, of a
+	// consumer group or of a global rule: such an instance serves many routes, and Exchange.Route tells which.
 	Route() *Route
+	// Metadata returns the plugin's plugin_metadata document, nil when there is none. The instance is built anew when it changes.
+	Metadata() []byte
+	// Directory is where an authentication plugin finds its consumers. It always shows those of the exchange's own snapshot.
+	Directory() Directory
 	// Slot reserves a private slot of the exchange; see Exchange.Slot.
 	Slot() int
 	// Upstream compiles an inline upstream document. name is used when the document has none; part tells several upstreams of
@@ -102,3 +128,30 @@ type Recorder interface{ Record(x *Exchange) }
 
 // Predicate is a compiled vars expression.
 type Predicate interface{ True(x *Exchange) bool }
+
+// Directory finds consumers by what a request shows. Its cost does not depend on their number, and it allocates nothing.
+type Directory interface {
+	// Credential returns the credential whose identity (see ConsumerKind.Identity) is id, nil when there is none. Identities are
+	// compared in constant time.
+	Credential(x *Exchange, id []byte) *Credential
+	// Consumer returns the consumer called name, nil when there is none: for anonymous_consumer.
+	Consumer(x *Exchange, name string) *Principal
+}
+
+// Principal is a compiled consumer. It is immutable.
+type Principal struct {
+	Consumer
+	// Chain has the plugins of the consumer itself, GroupChain those of its group; nil without any.
+	Chain, GroupChain *Chain
+	// GroupMissing says that the group that the consumer names does not exist: its requests are answered with 503.
+	GroupMissing bool
+}
+
+// Credential is one way for a consumer to show who it is.
+type Credential struct {
+	*Principal
+	// ID is the id of the credential document, "" when the consumer itself holds the configuration.
+	ID string
+	// Data is what ConsumerKind.Build returned.
+	Data any
+}

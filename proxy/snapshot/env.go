@@ -20,6 +20,14 @@ func (e *env) Owner() string { return e.owner }
 
 func (e *env) Route() *phase.Route { return &e.r.Route }
 
+func (e *env) Metadata() []byte {
+	key := "plugin_metadata/" + e.plugin
+	e.depends(key)
+	return e.st.get(key)
+}
+
+func (e *env) Directory() phase.Directory { return directory{} }
+
 func (e *env) Slot() int {
 	e.r.Slots++
 	return e.r.Slots - 1
@@ -129,3 +137,9 @@ func (r *recorder) Record(x *phase.Exchange) {
 }
 
 var _ phase.Env = (*env)(nil)
+
+// directory is empty until consumers are compiled.
+type directory struct{}
+
+func (directory) Credential(*phase.Exchange, []byte) *phase.Credential { return nil }
+func (directory) Consumer(*phase.Exchange, string) *phase.Principal    { return nil }

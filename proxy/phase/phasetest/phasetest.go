@@ -1,0 +1,246 @@
+// Package phasetest is what tests of plugins share: exchanges made from request text, a stand-in for the compiler, and answers as text.
+package phasetest
+
+import (
+	"net/netip"
+	"sort"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"headgate/proxy/fault"
+	"headgate/proxy/phase"
+)
+
+// Settings are those of every exchange made here.
+var settings = phase.Settings{Version: "test", APIVersion: "3.18.0", Hostname: "testhost"}
+
+// Exchange makes an exchange out of a request: "GET /path?query", then header lines "Name: value". Host is gateway.test unless a line
+// says otherwise, the client is 127.0.0.1:40000, and the listener is 127.0.0.1:9080.
+func Exchange(requestLine string, lines ...string) *phase.Exchange {
+	x := &phase.Exchange{}
+	Fill(x, requestLine, lines...)
+	return x
+}
+
+// Fill makes x, which is new or was reset, what Exchange returns.
+func Fill(x *phase.Exchange, requestLine string, lines ...string) {
+	x.Begin(&settings)
+	method, target, _ := strings.Cut(requestLine, " ")
+	path, query, _ := strings.Cut(target, "?")
+	q := &x.Request
+	q.Method, q.RawPath, q.Path, q.Query = []byte(method), []byte(path), []byte(path), []byte(query)
+	q.Authority, q.Host = []byte("gateway.test"), []byte("gateway.test")
+	for _, l := range lines {
+		name, value, _ := strings.Cut(l, ": ")
+		switch strings.ToLower(name) {
+		case "host":
+			q.Authority = []byte(value)
+			host, _, _ := strings.Cut(strings.ToLower(value), ":")
+			q.Host = []byte(host)
+			continue
+		case "content-type":
+			q.ContentType = []byte(value)
+		}
+		q.Header.Add([]byte(name), []byte(value))
+	}
+	c := &x.Client
+	c.Addr, c.Text, c.Port = netip.MustParseAddr("127.0.0.1"), []byte("127.0.0.1"), 40000
+	c.Peer, c.PeerText = c.Addr, c.Text
+	c.ServerAddr, c.ServerPort = []byte("127.0.0.1"), 9080
+	x.Start = time.Now()
+}
+
+// Answer shows what the client would get: "status", then the header lines sorted, an empty line, and the body.
+func Answer(x *phase.Exchange) string {
+	lines := Lines(&x.Response.Header)
+	return strconv.Itoa(x.Response.Status) + "\n" + strings.Join(append(lines, "", string(x.Response.Body)), "\n")
+}
+
+// Lines returns the lines of h, sorted.
+func Lines(h *phase.Header) []string {
+	var lines []string
+	for _, f := range h.Fields() {
+		lines = append(lines, string(f.Name)+": "+string(f.Value))
+	}
+	sort.Strings(lines)
+	return lines
+}
+
+// Upstream is an upstream of which only the name matters.
+type Upstream string
+
+// Name implements phase.Upstream.
+func (u Upstream) Name() string { return string(u) }
+
+// Forward implements phase.Upstream.
+func (u Upstream) Forward(*phase.Exchange) *fault.Fault { return nil }
+
+// Env is a compiler that knows one owner and one route. Its fields may be set before a build; state that plugins share is kept from one
+// build to the next, as when their document is edited.
+type Env struct {
+	OwnerKey  string         // default "routes/1"
+	RouteInfo *phase.Route   // default the route 1; see NoRoute
+	NoRoute   bool           // as for a consumer's plugins
+	Meta      string         // plugin_metadata, "" for none
+	State     map[string]any // by part
+	Slots     int
+
+	// Consumers by identity, Principals by name.
+	Consumers  map[string]*phase.Credential
+	Principals map[string]*phase.Principal
+	Started    []func(done <-chan struct{})
+	Counts     map[string]*Counter
+}
+
+// Owner implements phase.Env.
+func (e *Env) Owner() string {
+	if e.OwnerKey == "" {
+		return "routes/1"
+	}
+	return e.OwnerKey
+}
+
+// Route implements phase.Env.
+func (e *Env) Route() *phase.Route {
+	switch {
+	case e.NoRoute:
+		return nil
+	case e.RouteInfo == nil:
+		return &phase.Route{ID: "1", Key: "routes/1"}
+	}
+	return e.RouteInfo
+}
+
+// Metadata implements phase.Env.
+func (e *Env) Metadata() []byte {
+	if e.Meta == "" {
+		return nil
+	}
+	return []byte(e.Meta)
+}
+
+// Directory implements phase.Env.
+func (e *Env) Directory() phase.Directory { return directory{e} }
+
+type directory struct{ e *Env }
+
+func (d directory) Credential(_ *phase.Exchange, id []byte) *phase.Credential {
+	return d.e.Consumers[string(id)]
+}
+
+func (d directory) Consumer(_ *phase.Exchange, name string) *phase.Principal {
+	return d.e.Principals[name]
+}
+
+// AddConsumer lets k's plugins find a consumer called name by conf, which k compiles.
+func (e *Env) AddConsumer(t testing.TB, k phase.Kind, name, identity, conf string) *phase.Credential {
+	t.Helper()
+	data, err := k.Consumer.Build([]byte(conf))
+	if err != nil {
+		t.Fatalf("consumer %s: %v", name, err)
+	}
+	c := &phase.Credential{Principal: &phase.Principal{Consumer: phase.Consumer{Name: name}}, Data: data}
+	if e.Consumers == nil {
+		e.Consumers, e.Principals = map[string]*phase.Credential{}, map[string]*phase.Principal{}
+	}
+	e.Consumers[identity], e.Principals[name] = c, c.Principal
+	return c
+}
+
+// Slot implements phase.Env.
+func (e *Env) Slot() int { e.Slots++; return e.Slots - 1 }
+
+// Upstream implements phase.Env.
+func (e *Env) Upstream(_ []byte, _, name string) (phase.Upstream, error) { return Upstream(name), nil }
+
+// UpstreamByID implements phase.Env.
+func (e *Env) UpstreamByID(id string) (phase.Upstream, bool) { return Upstream(id), true }
+
+// Shared implements phase.Env.
+func (e *Env) Shared(part string, make func(before any) any) any {
+	if e.State == nil {
+		e.State = map[string]any{}
+	}
+	e.State[part] = make(e.State[part])
+	return e.State[part]
+}
+
+// Counter counts in an int.
+type Counter struct{ N int }
+
+// Inc implements phase.Counter.
+func (c *Counter) Inc() { c.N++ }
+
+// BranchCounter implements phase.Env.
+func (e *Env) BranchCounter(branch string) phase.Counter {
+	if e.Counts == nil {
+		e.Counts = map[string]*Counter{}
+	}
+	if e.Counts[branch] == nil {
+		e.Counts[branch] = &Counter{}
+	}
+	return e.Counts[branch]
+}
+
+// Recorder implements phase.Env.
+func (e *Env) Recorder(bool) phase.Recorder { return recorder{} }
+
+type recorder struct{}
+
+func (recorder) Record(*phase.Exchange) {}
+
+// CompileExpr implements phase.Env.
+func (e *Env) CompileExpr(raw any) (phase.Predicate, error) { return phase.CompilePredicate(raw) }
+
+// Go implements phase.Env: the goroutines are kept in Started.
+func (e *Env) Go(run func(done <-chan struct{})) { e.Started = append(e.Started, run) }
+
+// Build builds an instance of k and makes the slots of x fit it.
+func (e *Env) Build(t testing.TB, k phase.Kind, conf string) any {
+	t.Helper()
+	if k.Validate != nil {
+		if err := k.Validate([]byte(conf)); err != nil {
+			t.Fatalf("%s: %v", conf, err)
+		}
+	}
+	p, err := k.Build([]byte(conf), e)
+	if err != nil {
+		t.Fatalf("%s: %v", conf, err)
+	}
+	return p
+}
+
+// Run passes x through the chain of instances as the gateway does: request phases, then, unless one of them answered, serve (which may
+// be nil) in the place of the upstream, then response and done phase. It returns the answer.
+func Run(x *phase.Exchange, slots int, serve func(x *phase.Exchange), instances ...phase.Instance) string {
+	x.Enter(nil, phase.NewChain(instances), slots)
+	if x.Rewrite(false) == phase.Continue && x.Access(false) == phase.Continue && serve != nil {
+		serve(x)
+	}
+	x.Respond()
+	if x.HasChunkers() {
+		body, err := x.Chunk(x.Response.Body, true)
+		if err != nil {
+			return "broken off: " + err.Error()
+		}
+		x.Response.Body = append([]byte(nil), body...)
+	}
+	x.Finish(func(r any) { panic(r) })
+	return Answer(x)
+}
+
+// Reply is a serve for Run: the upstream's answer.
+func Reply(status int, body string, lines ...string) func(x *phase.Exchange) {
+	return func(x *phase.Exchange) {
+		r := &x.Response
+		r.Status, r.Body, r.Source = status, []byte(body), phase.FromUpstream
+		for _, l := range lines {
+			name, value, _ := strings.Cut(l, ": ")
+			r.Header.Add([]byte(name), []byte(value))
+		}
+	}
+}
+
+var _ phase.Env = (*Env)(nil)
