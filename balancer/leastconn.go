@@ -25,8 +25,13 @@ func newLeastConn(eps []*Endpoint) *leastConn {
 }
 
 func (g *lcGroup) pick(tried *Tried, _ uint64, sick bool) int {
+	return g.pickFrom(g.from.Add(1), tried, sick)
+}
+
+// pickFrom searches from turn on, modulo the number of members.
+func (g *lcGroup) pickFrom(turn uint64, tried *Tried, sick bool) int {
 	k := len(g.members)
-	at := int(g.from.Add(1) % uint64(k))
+	at := int(turn % uint64(k))
 	best := -1
 	var load, weight uint64
 	for range k {

@@ -69,17 +69,27 @@ func (g *rrGroup) pick(tried *Tried, _ uint64, sick bool) int {
 // one would come first for every request. It is also the way out when the
 // sick weigh so much that passing over their picks gets long.
 func (g *rrGroup) pickSpread(tried *Tried, sick bool) int {
-	var total uint64
+	total := g.usableWeight(tried, sick)
+	if total == 0 {
+		return -1
+	}
+	return g.spreadAt(g.spread.Add(1), total, tried, sick)
+}
+
+// usableWeight is the sum of the light weights of the usable members.
+func (g *rrGroup) usableWeight(tried *Tried, sick bool) (total uint64) {
 	for i := range g.members {
 		if g.members[i].usable(tried, sick) {
 			total += g.light[i]
 		}
 	}
-	if total == 0 {
-		return -1
-	}
+	return total
+}
+
+// spreadAt returns the usable member at step n of the golden ratio; total is what the usable ones weigh.
+func (g *rrGroup) spreadAt(n, total uint64, tried *Tried, sick bool) int {
 	const golden = 0x9e3779b97f4a7c15 // 2^64 / 1.618...
-	at, _ := bits.Mul64(g.spread.Add(1)*golden, total)
+	at, _ := bits.Mul64(n*golden, total)
 	last := -1
 	for i := range g.members {
 		if !g.members[i].usable(tried, sick) {

@@ -17,6 +17,7 @@ const (
 	maxHeaderFields      = 10_000
 	maxBody              = 16 * GiB
 	maxLogBuffer         = 64 * MiB
+	minConfigs           = 1536 * KiB // what every other request of the Admin API may have
 	minDNSRefresh        = Duration(time.Second)
 )
 
@@ -33,10 +34,11 @@ func check(c *Config, add func(key, msg string)) {
 	k.admin()
 	k.listeners()
 	k.rest()
+	k.store()
 	k.upstream()
-	k.resources("routes", c.Routes)
-	k.resources("services", c.Services)
-	k.resources("upstreams", c.Upstreams)
+	for _, l := range c.inline() {
+		CheckDocuments(l.Kind, l.List, add)
+	}
 }
 
 func (k checker) gateway() {
@@ -56,6 +58,7 @@ func (k checker) gateway() {
 		k.add("gateway.server_header", `expected a header value of printable ASCII characters, or "" for the upstream's`)
 	}
 	k.prefixes("gateway.trusted_addresses", g.TrustedAddresses)
+	k.size("gateway.max_post_args_size", g.MaxPostArgsSize, KiB, maxBody)
 }
 
 func (k checker) admin() {
@@ -64,6 +67,7 @@ func (k checker) admin() {
 		k.add("admin.allow", `expected at least one address range; write ["0.0.0.0/0", "::/0"] to admit everybody`)
 	}
 	k.prefixes("admin.allow", a.Allow)
+	k.size("admin.max_configs_size", a.MaxConfigsSize, minConfigs, maxBody)
 	if a.KeyFile == "" {
 		k.add("admin.key_file", "expected the path of a file")
 	}
@@ -135,6 +139,7 @@ func (k checker) listeners() {
 	collect(k.c.Admin.Enabled, "admin.listen", k.c.Admin.Listen)
 	collect(k.c.Metrics.Enabled, "metrics.listen", k.c.Metrics.Listen)
 	collect(k.c.Control.Enabled, "control.listen", k.c.Control.Listen)
+	collect(k.c.Status.Enabled, "status.listen", k.c.Status.Listen)
 }
 
 // addAtEither reports a clash of two keys at the one that the file mentions; the other may be a default.
@@ -172,8 +177,9 @@ func parseListen(address string) (listener, error) {
 }
 
 var (
-	versionPattern = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
-	idPattern      = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`) // contract section 1.7
+	versionPattern  = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
+	idPattern       = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`) // contract section 1.7
+	usernamePattern = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,256}$`) // the same
 )
 
 func (k checker) rest() {
@@ -183,9 +189,9 @@ func (k checker) rest() {
 	if !versionPattern.MatchString(c.Compat.APIVersion) {
 		k.add("compat.api_version", fmt.Sprintf(`expected a version such as "3.18.0", got %q`, c.Compat.APIVersion))
 	}
-	k.oneOf("store.provider", c.Store.Provider, StoreEmbedded, StoreMem)
-	if c.Store.Provider == StoreEmbedded && c.Store.Path == "" {
-		k.add("store.path", "expected the path of a file")
+	k.pluginNames("compat.accept_inert", c.Compat.AcceptInert)
+	if c.Audit.Path == "" {
+		k.add("audit.path", `expected "stderr", "off" or the path of a file`)
 	}
 	if c.AccessLog.Path == "" {
 		k.add("access_log.path", `expected "stdout", "off" or the path of a file`)
@@ -211,40 +217,13 @@ func (k checker) upstream() {
 	}
 }
 
-// resources checks what makes an inline resource addressable; its other fields belong to conf/resource.
-func (k checker) resources(kind string, list []map[string]any) {
-	seen := make(map[string]int, len(list))
-	for i, r := range list {
-		at := indexKey(kind, i) + ".id"
-		id, ok := ResourceID(r)
-		if isDotSegment(id) {
-			k.add(at, `expected an id other than "." and "..", which no URL can name`)
-			continue
+// pluginNames checks a list of names of plugins; which plugins there are is known to others.
+func (k checker) pluginNames(key string, list []string) {
+	for i, name := range list {
+		if !idPattern.MatchString(name) {
+			k.add(indexKey(key, i), fmt.Sprintf(`expected the name of a plugin such as "opentelemetry", got %q`, name))
 		}
-		if !ok {
-			k.add(at, "expected an id of 1 to 64 letters, digits, - _ or . (or a positive whole number)")
-			continue
-		}
-		if first, dup := seen[id]; dup {
-			k.add(at, fmt.Sprintf("expected an id of its own, %q is also that of %s", id, indexKey(kind, first)))
-			continue
-		}
-		seen[id] = i
 	}
-}
-
-// isDotSegment says whether id has a meaning of its own in the path of a URL (RFC 3986 section 5.2.4).
-func isDotSegment(id string) bool { return id == "." || id == ".." }
-
-// ResourceID returns the id of an inline resource as the Admin API spells it in paths, and whether it can be one.
-func ResourceID(r map[string]any) (string, bool) {
-	switch id := r["id"].(type) {
-	case string:
-		return id, idPattern.MatchString(id) && !isDotSegment(id)
-	case int64:
-		return strconv.FormatInt(id, 10), id > 0
-	}
-	return "", false
 }
 
 // ParsePrefix reads a CIDR, or an IP address as the range of that address alone. IPv4 in IPv6 notation becomes IPv4; host bits are

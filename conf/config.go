@@ -24,10 +24,15 @@ const (
 	CompatAPISIX = "apisix"
 
 	StoreEmbedded = "embedded"
+	StoreEtcd     = "etcd"
+	StoreFile     = "file"
 	StoreMem      = "mem"
 
 	AccessLogStdout = "stdout"
 	AccessLogOff    = "off"
+
+	AuditStderr = "stderr"
+	AuditOff    = "off"
 )
 
 // Config is everything the file says, with defaults filled in. It is immutable once Load or Parse returned it, except for
@@ -39,16 +44,28 @@ type Config struct {
 	Admin     Admin     `toml:"admin"`
 	Metrics   Metrics   `toml:"metrics"`
 	Control   Control   `toml:"control"`
+	Status    Status    `toml:"status"`
 	Compat    Compat    `toml:"compat"`
 	Store     Store     `toml:"store"`
 	AccessLog AccessLog `toml:"access_log"`
+	Audit     Audit     `toml:"audit"`
 	Upstream  Upstream  `toml:"upstream"`
 
-	// Inline resources: fields as in the Admin API, "id" always present and unique per kind. Values are string, bool, int64,
-	// float64 (finite), []any and map[string]any only, so encoding/json can write them.
-	Routes    []map[string]any `toml:"routes"`
-	Services  []map[string]any `toml:"services"`
-	Upstreams []map[string]any `toml:"upstreams"`
+	// Inline resources: fields as in the Admin API, what names them always present and unique per kind (see DocumentKey). Values are
+	// string, bool, int64, float64 (finite), []any and map[string]any only, so encoding/json can write them. Documents gives all of
+	// them by store key.
+	Routes         []map[string]any `toml:"routes"`
+	Services       []map[string]any `toml:"services"`
+	Upstreams      []map[string]any `toml:"upstreams"`
+	Consumers      []map[string]any `toml:"consumers"`
+	Credentials    []map[string]any `toml:"credentials"` // "consumer" names the owner
+	ConsumerGroups []map[string]any `toml:"consumer_groups"`
+	PluginConfigs  []map[string]any `toml:"plugin_configs"`
+	GlobalRules    []map[string]any `toml:"global_rules"`
+	PluginMetadata []map[string]any `toml:"plugin_metadata"` // "id" is the name of the plugin
+	SSLs           []map[string]any `toml:"ssls"`
+	Secrets        []map[string]any `toml:"secrets"` // "id" is manager/name
+	Protos         []map[string]any `toml:"protos"`
 
 	source source
 }
@@ -74,17 +91,24 @@ type Gateway struct {
 	TrustedAddresses   []string `toml:"trusted_addresses"` // CIDRs whose X-Real-IP and X-Forwarded-* are believed
 	DeleteURITailSlash bool     `toml:"delete_uri_tail_slash"`
 	ShowUpstreamStatus bool     `toml:"show_upstream_status"` // X-APISIX-Upstream-Status on every answer
+
+	MatchURIEncodedSlash    bool `toml:"match_uri_encoded_slash"`    // %2F stays a letter of its segment while routes are matched
+	NormalizeURILikeServlet bool `toml:"normalize_uri_like_servlet"` // ;parameters are cut and the path is resolved before matching
+	MaxPostArgsSize         Size `toml:"max_post_args_size"`         // largest body in which post_arg variables are looked for
 }
 
 // Admin is the Admin API listener (contract section 1.1).
 type Admin struct {
-	Enabled     bool       `toml:"enabled"`
-	Listen      string     `toml:"listen"`
-	KeyRequired bool       `toml:"key_required"`
-	KeyFile     string     `toml:"key_file"` // where a generated key is kept
-	Allow       []string   `toml:"allow"`    // CIDRs that may connect; never empty
-	CORS        bool       `toml:"cors"`
-	Keys        []AdminKey `toml:"keys"`
+	Enabled     bool     `toml:"enabled"`
+	Listen      string   `toml:"listen"`
+	KeyRequired bool     `toml:"key_required"`
+	KeyFile     string   `toml:"key_file"` // where a generated key is kept
+	Allow       []string `toml:"allow"`    // CIDRs that may connect; never empty
+	CORS        bool     `toml:"cors"`
+	// MaxConfigsSize bounds the body of PUT /apisix/admin/configs, the whole configuration in one document (contract section 1.8).
+	MaxConfigsSize Size `toml:"max_configs_size"`
+
+	Keys []AdminKey `toml:"keys"`
 }
 
 // AdminKey is one credential of the Admin API.
@@ -110,16 +134,15 @@ type Control struct {
 	Listen  string `toml:"listen"`
 }
 
-// Compat decides between APISIX's behaviour and the safer one where they differ.
-type Compat struct {
-	Mode       string `toml:"mode"`
-	APIVersion string `toml:"api_version"` // Server header of the Admin API: APISIX/<api_version>
+// Status is the listener for probes of other machinery (contract section 1.10): alive, and ready. It asks for no key.
+type Status struct {
+	Enabled bool   `toml:"enabled"`
+	Listen  string `toml:"listen"`
 }
 
-// Store is where the Admin API keeps documents.
-type Store struct {
-	Provider string `toml:"provider"`
-	Path     string `toml:"path"` // file of the embedded provider
+// Audit is the log of applied changes: what, by which key, from where, which revisions. It never contains a secret.
+type Audit struct {
+	Path string `toml:"path"` // AuditStderr, AuditOff or a file
 }
 
 // AccessLog is the log of finished exchanges.
@@ -160,6 +183,7 @@ func Default() *Config {
 			DrainTimeout:     Duration(30 * time.Second),
 			ServerHeader:     "Headgate",
 			TrustedAddresses: []string{},
+			MaxPostArgsSize:  64 * MiB,
 		},
 		Admin: Admin{
 			Enabled:     true,
@@ -168,11 +192,27 @@ func Default() *Config {
 			KeyFile:     "data/admin.key",
 			Allow:       []string{"127.0.0.0/24"},
 			CORS:        true,
+
+			MaxConfigsSize: 64 * MiB,
 		},
 		Metrics: Metrics{Enabled: true, Listen: "127.0.0.1:9091", Path: "/apisix/prometheus/metrics"},
 		Control: Control{Enabled: true, Listen: "127.0.0.1:9090"},
-		Compat:  Compat{Mode: CompatSafe, APIVersion: "3.18.0"},
-		Store:   Store{Provider: StoreEmbedded, Path: "data/headgate.db"},
+		Status:  Status{Listen: "127.0.0.1:7085"},
+		Compat:  Compat{Mode: CompatSafe, APIVersion: "3.18.0", AcceptInert: []string{}},
+		Store: Store{
+			Provider: StoreEmbedded,
+			Path:     "data/headgate.db",
+			Etcd: Etcd{
+				Endpoints:    []string{"http://127.0.0.1:2379"},
+				Prefix:       "/apisix",
+				Timeout:      Duration(5 * time.Second),
+				StartupRetry: 2,
+				TLSVerify:    true,
+			},
+			File:       File{Interval: Duration(time.Second)},
+			Encryption: Encryption{Keyring: []Secret{}},
+		},
+		Audit: Audit{Path: AuditStderr},
 		AccessLog: AccessLog{
 			Path:          AccessLogStdout,
 			Format:        DefaultAccessLogFormat,

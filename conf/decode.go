@@ -80,6 +80,14 @@ func (d *decoder) value(path string, v any, dst reflect.Value, template bool) {
 		d.adminKeys(path, v, p)
 	case *[]string:
 		d.strings(path, v, p)
+	case *[]Secret:
+		d.secrets(path, v, p)
+	case *Toggle:
+		if b, ok := v.(bool); !ok {
+			d.wrongType(path, "true or false", v)
+		} else if *p = ToggleOff; b {
+			*p = ToggleOn
+		}
 	case *string:
 		if s, ok := d.str(path, v, template); ok {
 			*p = s
@@ -230,6 +238,19 @@ func (d *decoder) secret(path string, v any, dst *Secret) {
 		return
 	}
 	*dst = Secret(strings.TrimSpace(string(content)))
+}
+
+func (d *decoder) secrets(path string, v any, dst *[]Secret) {
+	elements, ok := v.([]any)
+	if !ok {
+		d.wrongType(path, "an array of strings", v)
+		return
+	}
+	out := make([]Secret, len(elements))
+	for i, e := range elements {
+		d.secret(indexKey(path, i), e, &out[i])
+	}
+	*dst = out
 }
 
 // expiry takes a TOML date or date-time. A date means that the key works on that day, so it ends with it; without an offset the

@@ -38,7 +38,7 @@ func TestExampleShowsEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Admin.Keys) != 2 || len(c.Routes) != 1 || len(c.Services) != 1 || len(c.Upstreams) != 1 {
+	if len(c.Admin.Keys) != 2 || len(c.Documents()) != len(DocumentKinds()) {
 		t.Errorf("the optional lines were not all read:\n%s", c)
 	}
 	shown := locate([]byte(text))

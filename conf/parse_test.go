@@ -116,7 +116,7 @@ func TestParseProblems(t *testing.T) {
 	f("allow nobody", "[admin]\nallow = []\n",
 		`x.toml:2: admin.allow: expected at least one address range; write ["0.0.0.0/0", "::/0"] to admit everybody`)
 	f("values",
-		"[gateway]\nrouter='fast'\nmax_header_size=10\nmax_headers=0\nheader_timeout='0s'\nserver_header=\"a\\nb\"\nbody_timeout='-1s'\n[metrics]\npath='metrics'\n[compat]\nmode='x'\napi_version='3'\n[store]\nprovider='etcd'\n[access_log]\nformat=''\nflush_interval='0s'\n[upstream]\nkeepalive_requests=0\ndns_refresh='10ms'\n",
+		"[gateway]\nrouter='fast'\nmax_header_size=10\nmax_headers=0\nheader_timeout='0s'\nserver_header=\"a\\nb\"\nbody_timeout='-1s'\n[metrics]\npath='metrics'\n[compat]\nmode='x'\napi_version='3'\n[store]\nprovider='zookeeper'\n[access_log]\nformat=''\nflush_interval='0s'\n[upstream]\nkeepalive_requests=0\ndns_refresh='10ms'\n",
 		`x.toml:2: gateway.router: expected "radixtree_host_uri" or "radixtree_uri" or "radixtree_uri_with_parameter", got "fast"`,
 		`x.toml:3: gateway.max_header_size: expected 1KiB to 1MiB, got 10B`,
 		`x.toml:4: gateway.max_headers: expected 1 to 10000, got 0`,
@@ -126,7 +126,7 @@ func TestParseProblems(t *testing.T) {
 		`x.toml:9: metrics.path: expected a path such as "/metrics", got "metrics"`,
 		`x.toml:11: compat.mode: expected "safe" or "apisix", got "x"`,
 		`x.toml:12: compat.api_version: expected a version such as "3.18.0", got "3"`,
-		`x.toml:14: store.provider: expected "embedded" or "mem", got "etcd"`,
+		`x.toml:14: store.provider: expected "embedded" or "etcd" or "file" or "mem", got "zookeeper"`,
 		`x.toml:16: access_log.format: expected a template of one line; the line end is added`,
 		`x.toml:17: access_log.flush_interval: expected more than 0s, got 0s`,
 		`x.toml:19: upstream.keepalive_requests: expected 1 to 1073741824, got 0`,

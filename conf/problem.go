@@ -66,6 +66,12 @@ func (s source) line(key string) int {
 	return 1
 }
 
+// Lines returns a function that finds the line of a key ("routes[0].uri") in a TOML text, or that of the nearest enclosing table or
+// array, from 1. text is not kept.
+func Lines(text []byte) func(key string) int {
+	return source{lines: locate(text)}.line
+}
+
 // parentKey cuts the last part off: "a.b[2]" -> "a.b" -> "a" -> "". Quoted parts may contain dots and brackets.
 func parentKey(key string) string {
 	end := 0 // start of the last part seen so far

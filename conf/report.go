@@ -44,8 +44,18 @@ func (c *Config) Warnings(now time.Time) []string {
 	if open := openRange(c.Gateway.TrustedAddresses); open != "" {
 		warn("gateway.trusted_addresses contains %s: every client may choose the address that is logged and limited", open)
 	}
-	if !c.Upstream.TLSVerify {
+	if c.Status.Enabled && !isLoopback(c.Status.Listen) {
+		warn("status.listen %s is reachable from other machines and asks for no key", c.Status.Listen)
+	}
+	c.storeWarnings(warn)
+	for _, name := range c.Compat.AcceptInert {
+		warn("compat.accept_inert contains %q: what documents ask of this plugin does not happen", name)
+	}
+	switch {
+	case !c.Upstream.TLSVerify:
 		warn("upstream.tls_verify is false: whoever sits between the gateway and an upstream can read and change traffic")
+	case c.Compat.On(UnverifiedUpstreamTLS):
+		warn("compat.unverified_upstream_tls is on: whoever sits between the gateway and an upstream can read and change traffic")
 	}
 	return out
 }
@@ -95,7 +105,9 @@ func printTable(b *strings.Builder, path string, table reflect.Value) {
 			}
 		case []string, string:
 			fmt.Fprintf(b, "%s = %q\n", key, v)
-		case bool, int, Size, Duration, Secret:
+		case []Secret:
+			fmt.Fprintf(b, "%s = (%d secret)\n", key, len(v))
+		case bool, int, Size, Duration, Secret, Toggle:
 			fmt.Fprintf(b, "%s = %v\n", key, v)
 		case time.Time:
 			if !v.IsZero() {

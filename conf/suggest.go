@@ -119,6 +119,10 @@ func apisixName(name string) string {
 		return "access_log.format"
 	case "ssl_trusted_certificate":
 		return "upstream.ca_file"
+	case "max_post_args_readable_size":
+		return "gateway.max_post_args_size"
+	case "data_encryption":
+		return "store.encryption"
 	case "dns_resolver_valid":
 		return "upstream.dns_refresh"
 	}

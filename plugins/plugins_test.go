@@ -31,8 +31,11 @@ func TestKindsAreComplete(t *testing.T) {
 			t.Errorf("%s: %v", k.Name, err)
 			continue
 		}
-		if err := s.Validate(map[string]any{}); err != nil {
-			t.Errorf("%s: an empty configuration: %v", k.Name, err)
+		if s.Validate("no object") == nil {
+			t.Errorf("%s: a text passes for a configuration", k.Name)
+		}
+		if priority, known := resource.KnownPlugin(k.Name); !known || priority != k.Priority {
+			t.Errorf("%s has the priority %d, the contract's has %d (known: %v)", k.Name, k.Priority, priority, known)
 		}
 		if k.Build == nil {
 			t.Errorf("%s cannot be built", k.Name)

@@ -2,19 +2,13 @@ package proxy
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
-	"headgate/conf/resource"
-	"headgate/conf/schema"
 	"headgate/conf/store"
 	"headgate/proxy/meter"
 	"headgate/proxy/offload"
-	"headgate/proxy/phase"
 	"headgate/proxy/snapshot"
 )
 
@@ -24,6 +18,9 @@ type Applier struct {
 	compiler *snapshot.Compiler
 	store    store.Store
 	offload  *offload.Pool
+	lenient  func(name string) bool
+	readOnly string
+	audit    func(line string)
 	logf     func(format string, args ...any)
 
 	mailbox chan func()
@@ -32,9 +29,9 @@ type Applier struct {
 
 	// What others may read; only the config goroutine writes.
 	mu       sync.RWMutex
-	docs     map[string]store.Item // in force
-	inline   map[string]bool       // keys of docs that come from the TOML file
-	left     map[string]leftOut    // documents of the store that are not in force
+	docs     *documents         // in force
+	inline   map[string]bool    // keys of docs that come from the TOML file
+	left     map[string]leftOut // documents of the store that are not in force
 	revision uint64
 	pending  int // former snapshots that still have readers
 
@@ -59,7 +56,13 @@ type ApplierOptions struct {
 	Store    store.Store
 	Offload  *offload.Pool
 	Meter    *meter.Registry
-	Logf     func(format string, args ...any)
+	// Lenient says whether a compat switch is on, see resource.Env.
+	Lenient func(name string) bool
+	// ReadOnly, when not empty, says why nobody can edit documents through Plane.
+	ReadOnly string
+	// Audit gets one line for every document that changed in another way than through Plane. May be nil.
+	Audit func(line string)
+	Logf  func(format string, args ...any)
 	// Inline are the resources of the TOML file, by key.
 	Inline map[string][]byte
 }
@@ -75,9 +78,10 @@ const (
 // right; a stored document that cannot be used is logged and left out.
 func StartApplier(ctx context.Context, o ApplierOptions) (*Applier, error) {
 	a := &Applier{
-		compiler: o.Compiler, store: o.Store, offload: o.Offload, logf: o.Logf,
+		compiler: o.Compiler, store: o.Store, offload: o.Offload, lenient: o.Lenient,
+		readOnly: o.ReadOnly, audit: o.Audit, logf: o.Logf,
 		mailbox: make(chan func()), done: make(chan struct{}),
-		docs: map[string]store.Item{}, inline: map[string]bool{}, left: map[string]leftOut{},
+		docs: newDocuments(), inline: map[string]bool{}, left: map[string]leftOut{},
 		hidden: map[string]store.Item{}, deleted: map[string]uint64{}, changes: map[string]*meter.Counter{},
 	}
 	for _, result := range []string{applied, refused, failed} {
@@ -119,6 +123,7 @@ func (a *Applier) run(ctx context.Context, events <-chan store.Event) {
 	defer close(a.done)
 	tick := time.NewTicker(collectEvery)
 	defer tick.Stop()
+	var batch []store.Event    // of a change that has not arrived as a whole
 	var again <-chan time.Time // when to catch up with a store whose events were lost
 	for {
 		select {
@@ -128,10 +133,13 @@ func (a *Applier) run(ctx context.Context, events <-chan store.Event) {
 			f()
 		case e, ok := <-events:
 			if !ok {
-				events, again = nil, time.After(0)
+				events, again, batch = nil, time.After(0), nil
 				continue
 			}
-			a.follow(e)
+			if batch = append(batch, e); !e.More {
+				a.follow(batch)
+				batch = nil
+			}
 		case <-again:
 			var err error
 			if events, err = a.catchUp(ctx); err == nil {
@@ -170,110 +178,26 @@ func (a *Applier) submit(ctx context.Context, f func()) error {
 	}
 }
 
-// Apply implements Plane.
-func (a *Applier) Apply(ctx context.Context, c Change) (r Result, err error) {
-	if e := a.submit(ctx, func() { r, err = a.apply(ctx, c) }); e != nil {
-		err = e
-	}
-	var refusal *resource.Error
-	switch {
-	case err == nil:
-		a.changes[applied].Inc()
-	case errors.As(err, &refusal):
-		a.changes[refused].Inc()
-	default:
-		a.changes[failed].Inc()
-	}
-	return r, err
-}
-
-func (a *Applier) apply(ctx context.Context, c Change) (Result, error) {
-	if why := a.ReadOnly(c.Key); why != "" {
-		return Result{}, resource.Invalid(why)
-	}
-	var old *store.Item
-	if item, ok := a.stored(c.Key); ok {
-		old = &item
-	}
-	next, err := c.Edit(old)
-	if err != nil {
-		return Result{}, err
-	}
-	if next == nil {
-		return a.delete(ctx, c, old)
-	}
-	kind, id, err := splitKey(c.Key)
-	if err != nil {
-		return Result{}, err
-	}
-	if err := a.validate(kind, id, next, a.exists); err != nil {
-		return Result{}, err
-	}
-	st, err := a.compiler.Stage(a.inForce, []snapshot.Edit{{Key: c.Key, Value: next}}, false)
-	if err != nil {
-		return Result{}, resource.Invalid(err.Error())
-	}
-	condition := store.Absent
-	if old != nil {
-		condition = old.ModRevision
-	}
-	var expires time.Time
-	if c.TTL > 0 {
-		expires = time.Now().Add(c.TTL)
-	}
-	item, err := a.store.Put(ctx, c.Key, next, condition, expires)
-	if err != nil {
-		st.Discard()
-		return Result{}, err
-	}
-	a.commit(st, item.ModRevision, []store.Item{item}, nil)
-	return Result{Item: item, Old: old, Revision: item.ModRevision}, nil
-}
-
-func (a *Applier) delete(ctx context.Context, c Change, old *store.Item) (Result, error) {
-	if old == nil {
-		return Result{}, resource.KeyNotFound()
-	}
-	kind, id, err := splitKey(c.Key)
-	if err != nil {
-		return Result{}, err
-	}
-	if !c.Force {
-		if err := resource.CheckUnused(kind, id, docsView{a}); err != nil {
-			return Result{}, err
-		}
-	}
-	st, err := a.compiler.Stage(a.inForce, []snapshot.Edit{{Key: c.Key}}, false)
-	if err != nil {
-		return Result{}, resource.Invalid(err.Error())
-	}
-	revision, err := a.store.Delete(ctx, c.Key, old.ModRevision)
-	if err != nil {
-		st.Discard()
-		return Result{}, err
-	}
-	a.deleted[c.Key] = revision
-	a.commit(st, revision, nil, []string{c.Key})
-	return Result{Item: store.Item{Key: c.Key, ModRevision: revision}, Old: old, Revision: revision}, nil
-}
-
 // commit publishes st, made of the documents put and removed, and from then on shows what is in force now.
 func (a *Applier) commit(st *snapshot.Stage, revision uint64, put []store.Item, removed []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.revision = max(a.revision, revision)
 	st.Commit(a.revision)
+	for _, w := range st.Warnings {
+		a.logf("WARNING: %s", w)
+	}
 	for _, key := range removed {
-		delete(a.docs, key)
+		a.docs.remove(key)
 		delete(a.left, key)
 		delete(a.inline, key)
 	}
 	for _, item := range put {
-		a.docs[item.Key] = item
+		a.docs.put(item)
 		delete(a.left, item.Key)
 	}
 	for _, key := range st.Recovered {
-		a.docs[key] = a.left[key].Item
+		a.docs.put(a.left[key].Item)
 		delete(a.left, key)
 		a.logf("%s from the store is in force now", key)
 	}
@@ -284,77 +208,28 @@ func (a *Applier) stored(key string) (store.Item, bool) {
 	if l, ok := a.left[key]; ok {
 		return l.Item, true
 	}
-	item, ok := a.docs[key]
-	return item, ok
-}
-
-// validate judges a document as a whole (contract section 1.4, steps 5 and 6).
-func (a *Applier) validate(kind resource.Kind, id string, raw []byte, exists func(key string) bool) error {
-	doc, err := schema.DecodeJSON(raw)
-	if err != nil {
-		return resource.Invalid("invalid configuration: " + err.Error())
-	}
-	m, ok := doc.(map[string]any)
-	if !ok {
-		return resource.Invalid("invalid configuration")
-	}
-	// A typed nil must not become a non-nil error.
-	if refusal := resource.Validate(kind, id, m, checks{a.compiler, exists}); refusal != nil {
-		return refusal
-	}
-	return nil
-}
-
-// checks implements resource.Env.
-type checks struct {
-	*snapshot.Compiler
-	exists func(key string) bool
-}
-
-func (c checks) Exists(key string) bool { return c.exists(key) }
-
-func (c checks) CheckVars(raw any) error {
-	_, err := phase.CompilePredicate(raw)
-	return err
-}
-
-func (a *Applier) exists(key string) bool {
-	_, ok := a.docs[key]
-	return ok
-}
-
-// inForce implements snapshot.Lookup on the config goroutine.
-func (a *Applier) inForce(key string) []byte {
-	if item, ok := a.docs[key]; ok {
-		return item.Value
-	}
-	return nil
+	return a.docs.get(key)
 }
 
 // Get implements Plane.
 func (a *Applier) Get(key string) (store.Item, bool) {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	item, ok := a.docs[key]
-	return item, ok
+	return a.docs.get(key)
 }
 
 // List implements Plane.
 func (a *Applier) List(kind string) []store.Item {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	var items []store.Item
-	for key, item := range a.docs {
-		if strings.HasPrefix(key, kind) && len(key) > len(kind) && key[len(kind)] == '/' {
-			items = append(items, item)
-		}
-	}
-	slices.SortFunc(items, func(p, q store.Item) int { return strings.Compare(p.Key, q.Key) })
-	return items
+	return a.docs.sorted(kind, nil)
 }
 
 // ReadOnly implements Plane.
 func (a *Applier) ReadOnly(key string) string {
+	if a.readOnly != "" {
+		return a.readOnly
+	}
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	if a.inline[key] {
@@ -379,32 +254,6 @@ func (a *Applier) LeftOut() map[string]error {
 		list[key] = l.why
 	}
 	return list
-}
-
-// docsView implements resource.Docs on the config goroutine.
-type docsView struct{ a *Applier }
-
-func (d docsView) Range(kind string, f func(key string, value []byte) bool) {
-	for _, item := range d.a.List(kind) {
-		if !f(item.Key, item.Value) {
-			return
-		}
-	}
-}
-
-// badID refuses an id that cannot be part of a key, in the contract's words for it (section 1.7).
-const badID = `invalid configuration: property "id" validation failed: object matches none of the required`
-
-func splitKey(key string) (resource.Kind, string, error) {
-	segment, id, ok := strings.Cut(key, "/")
-	kind, known := resource.KindOf(segment)
-	if ok && known && id == "" {
-		return resource.Kind{}, "", resource.Invalid(badID)
-	}
-	if !ok || !known {
-		return resource.Kind{}, "", fmt.Errorf("unknown key %q", key)
-	}
-	return kind, id, nil
 }
 
 var _ Plane = (*Applier)(nil)

@@ -24,29 +24,36 @@ func (a *Applier) load(items []store.Item, revision uint64, inline map[string][]
 	return a.replaceInline(inline)
 }
 
-// follow applies an event of the store that was not caused here.
-func (a *Applier) follow(e store.Event) {
-	key, revision := e.Item.Key, e.Item.ModRevision
-	if known := a.known(key); known >= revision {
-		if a.deleted[key] == revision {
-			delete(a.deleted, key)
+// follow applies the events of one change of the store that was not caused here.
+func (a *Applier) follow(events []store.Event) {
+	var put []store.Item
+	var removed []string
+	var revision uint64
+	for _, e := range events {
+		key := e.Item.Key
+		revision = max(revision, e.Item.ModRevision)
+		if known := a.known(key); known >= e.Item.ModRevision {
+			if a.deleted[key] == e.Item.ModRevision {
+				delete(a.deleted, key)
+			}
+			continue
 		}
+		delete(a.deleted, key)
+		_, stored := a.stored(key)
+		switch {
+		case e.Deleted && a.inline[key]:
+			delete(a.hidden, key)
+		case e.Deleted && stored:
+			removed = append(removed, key)
+		case !e.Deleted:
+			put = append(put, e.Item)
+		}
+	}
+	if len(put)+len(removed) == 0 {
 		return
 	}
-	delete(a.deleted, key)
-	var err error
-	switch {
-	case e.Deleted && a.inline[key]:
-		delete(a.hidden, key)
-	case e.Deleted:
-		if _, ok := a.stored(key); ok {
-			err = a.absorb(nil, []string{key}, revision)
-		}
-	default:
-		err = a.absorb([]store.Item{e.Item}, nil, revision)
-	}
-	if err != nil {
-		a.logf("%s from the store: %v", key, err)
+	if err := a.absorb(put, removed, revision); err != nil {
+		a.logf("a change of the store, revision %d: %v", revision, err)
 	}
 }
 
@@ -76,13 +83,13 @@ func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
 		}
 	}
 	var removed []string
-	for key := range a.docs {
-		if !listed[key] && !a.inline[key] {
-			removed = append(removed, key)
+	for item := range a.docs.all() {
+		if !listed[item.Key] && !a.inline[item.Key] {
+			removed = append(removed, item.Key)
 		}
 	}
 	for key := range a.left {
-		if _, inForce := a.docs[key]; !inForce && !listed[key] {
+		if _, inForce := a.docs.get(key); !inForce && !listed[key] {
 			removed = append(removed, key)
 		}
 	}
@@ -103,6 +110,10 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64) er
 	edits := make([]snapshot.Edit, 0, len(put)+len(removed))
 	usable := make(map[string]store.Item, len(put))
 	for _, item := range put {
+		if isInternal(item.Key) {
+			usable[item.Key] = item
+			continue
+		}
 		kind, id, err := splitKey(item.Key)
 		if err != nil {
 			a.logf("%s in the store is ignored: %v", item.Key, err)
@@ -112,7 +123,7 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64) er
 			a.hidden[item.Key] = item
 			continue
 		}
-		if err := a.validate(kind, id, item.Value, anyKnown); err != nil {
+		if err := a.validate(kind, id, item.Value, everything{a}); err != nil {
 			a.compiler.Forget(item.Key) // no edit of anything else can make it valid
 			a.leaveOut(leftOut{item, err})
 			continue
@@ -123,7 +134,7 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64) er
 	for _, key := range removed {
 		edits = append(edits, snapshot.Edit{Key: key})
 	}
-	if len(edits) == 0 {
+	if len(edits)+len(usable) == 0 {
 		a.mu.Lock()
 		a.revision = max(a.revision, revision)
 		a.mu.Unlock()
@@ -149,12 +160,6 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64) er
 	}
 	a.commit(st, revision, fresh, removed)
 	return nil
-}
-
-// anyKnown lets references lead anywhere: what an event refers to may come later, and a request meets what is missing with a fault.
-func anyKnown(key string) bool {
-	_, _, err := splitKey(key)
-	return err == nil
 }
 
 // leaveOut takes note of a document that cannot be used.

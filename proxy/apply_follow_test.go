@@ -103,7 +103,7 @@ var bad = map[string]string{
 	"plugin":         tagged("/x", "invalid"),
 	"compile":        tagged("/x", "broken"),
 	"Lua":            `{"uri":"/x","filter_func":"function(vars) return true end","plugins":{}}`,
-	"no such kind":   `{"uri":"/x","plugin_config_id":"1","plugins":{}}`,
+	"not here yet":   `{"uri":"/x","plugins":{"grpc-transcode":{}}}`,
 	"host":           `{"uri":"/x","hosts":["a*b"],"plugins":{}}`,
 }
 

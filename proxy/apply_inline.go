@@ -125,11 +125,11 @@ func (a *Applier) uncover(items []store.Item) {
 // what their plugins remember.
 func (a *Applier) inlineEdits(inline map[string][]byte) (edits []snapshot.Edit, put []store.Item, err error) {
 	var bad InlineErrors
-	exists := func(key string) bool { return inline[key] != nil || a.exists(key) && !a.inline[key] }
+	world := reloaded{a, inline}
 	for _, key := range slices.Sorted(maps.Keys(inline)) {
 		kind, id, err := splitKey(key)
 		if err == nil {
-			err = a.validate(kind, id, inline[key], exists)
+			err = a.validate(kind, id, inline[key], world)
 		}
 		old, ok := a.stored(key)
 		if err == nil && ok && !a.inline[key] {
@@ -174,12 +174,27 @@ func (a *Applier) inlineGone(inline map[string][]byte) (gone []string, uncovered
 	return gone, uncovered, nil
 }
 
-// reloaded implements resource.Docs: the documents as they will be with other inline resources.
+// reloaded implements resource.Docs and world: the documents as they will be with other inline resources.
 type reloaded struct {
 	a      *Applier
 	inline map[string][]byte
 }
 
+// Exists implements world.
+func (r reloaded) Exists(key string) bool { return r.Document(key) != nil }
+
+// Document implements world.
+func (r reloaded) Document(key string) []byte {
+	if doc := r.inline[key]; doc != nil {
+		return doc
+	}
+	if r.a.inline[key] {
+		return nil
+	}
+	return r.a.inForce(key)
+}
+
+// Range implements resource.Docs.
 func (r reloaded) Range(kind string, f func(key string, value []byte) bool) {
 	for _, item := range r.a.List(kind) {
 		if !r.a.inline[item.Key] && !f(item.Key, item.Value) {

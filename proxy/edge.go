@@ -24,6 +24,8 @@ type edge struct {
 	trimSlash bool
 	// rawTarget forwards the request target as it was sent; otherwise the canonical path, which is what was matched, goes out.
 	rawTarget bool
+	// passNamed keeps the lines that Connection names.
+	passNamed bool
 }
 
 // read turns what fasthttp has parsed into x.Request and refuses whatever two parsers could understand differently (RFC 9112 sections

@@ -25,6 +25,7 @@ type Gateway struct {
 	log      *accesslog.Writer
 	format   *vars.Template
 	server   []byte // the Server header of answers; empty lets the upstream's pass
+	charset  bool   // see addCharset
 	errorf   func(format string, args ...any)
 
 	pool     sync.Pool
@@ -82,22 +83,55 @@ func (x *exchange) request() phase.Verdict {
 	q := &x.query
 	q.Host, q.HostPort, q.Path = x.Request.Host, x.hostport, x.Request.Path
 	q.Method, q.Remote = route.MethodBit(x.Request.Method), x.Client.Addr
+	global := x.snap.Global()
 	r, ok := x.snap.Find(q, x, &x.Match)
 	if !ok {
-		x.Fault = fault.NoRoute
-		x.AnswerError(fault.NoRoute.Status, "404 Route Not Found")
-		return phase.Stop
+		return x.unrouted(global)
 	}
 	x.route, x.Route = r, &r.Route
 	if r.Upstream != nil { // an interface that holds a nil pointer would not be nil
 		x.Upstream = r.Upstream
 	}
 	x.Branch = r.Branch
-	x.Enter(nil, r.Chain, r.Slots)
-	if x.Rewrite(false) == phase.Stop {
+	x.Enter(global, r.Chain)
+	if x.RewriteGlobal() == phase.Stop {
 		return phase.Stop
 	}
-	return x.Access(false)
+	if r.Incomplete != nil {
+		x.Fail(r.Incomplete)
+		return phase.Stop
+	}
+	if x.Rewrite() == phase.Stop || x.join() == phase.Stop || x.AccessGlobal() == phase.Stop {
+		return phase.Stop
+	}
+	return x.Access()
+}
+
+// unrouted answers what no route matches. The global rules run all the same (contract section 2.6).
+func (x *exchange) unrouted(global *phase.Chain) phase.Verdict {
+	x.Enter(global, nil)
+	if x.RewriteGlobal() == phase.Continue && x.AccessGlobal() == phase.Continue {
+		x.Fault = fault.NoRoute
+		x.AnswerError(fault.NoRoute.Status, "404 Route Not Found")
+	}
+	return phase.Stop
+}
+
+// join brings in the plugins of the consumer, when somebody was authenticated.
+func (x *exchange) join() phase.Verdict {
+	p := x.Principal()
+	if p == nil {
+		return phase.Continue
+	}
+	var group *phase.Chain
+	if p.Group != "" {
+		var ok bool
+		if group, ok = x.snap.Group(p.Group); !ok {
+			x.Fail(fault.MissingGroup)
+			return phase.Stop
+		}
+	}
+	return x.Join(group)
 }
 
 // Accept implements route.Filter: the route's own vars.
@@ -111,13 +145,15 @@ func (x *exchange) forward() {
 		return
 	}
 	if r.Upstream == x.Upstream && x.Branch == r.Branch && r.Count != nil { // else the split has counted it
-		r.Count.Inc()
+		r.Count.Inc(&x.Exchange)
 	}
 	if len(x.Request.OutTarget) == 0 {
 		x.Request.OutTarget = x.Commit(x.g.edge.appendTarget(x.Arena(), &x.Request))
 	}
 	if f := x.Upstream.Forward(&x.Exchange); f != nil {
 		x.Fail(f)
+	} else if x.g.charset {
+		addCharset(&x.Exchange)
 	}
 	if s := x.Response.Status; x.Attempts.Count > 0 && (s >= 500 || x.g.settings.AlwaysUpstreamStatus) {
 		x.Response.Header.Set(nameUpstreamStatus, x.Commit(x.Attempts.AppendStatuses(x.Arena())))
@@ -254,6 +290,7 @@ func (g *Gateway) acquire(ctx *fasthttp.RequestCtx) *exchange {
 	x.Request.TLS = ctx.IsTLS()
 	x.snap = g.live.Pin(x.shard)
 	x.Begin(&g.settings)
+	x.Registry = x.snap
 	ctx.SetUserValue(exchangeKey, x)
 	g.requests.Inc()
 	return x

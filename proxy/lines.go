@@ -72,8 +72,10 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 	case hosts != 1 && !q.HTTP10 || hosts > 1:
 		return fault.BadHost
 	}
-	for _, v := range named[:lists] {
-		wire.StripNamed(&q.Header, v)
+	if !e.passNamed {
+		for _, v := range named[:lists] {
+			wire.StripNamed(&q.Header, v)
+		}
 	}
 	return nil
 }

@@ -28,15 +28,33 @@ type Result struct {
 	Revision uint64      // of the store after the change
 }
 
+// Internal is the prefix of keys under which the gateway keeps notes of its own in the store. They are JSON objects that are neither
+// validated nor compiled.
+const Internal = "headgate/"
+
 // Plane is the config path as its clients (Admin API, control API) see it.
 type Plane interface {
-	// Apply carries out c. A *resource.Error is a refusal with its own status; store.ErrConflict and store.ErrUnavailable come
-	// through wrapped.
+	// Apply carries out c. A *resource.Error is a refusal with its own status; store.ErrConflict, store.ErrUnavailable and the
+	// like come through wrapped.
 	Apply(ctx context.Context, c Change) (Result, error)
+	// ApplyAll carries out several changes of different keys as one, or none of them: they may refer to each other, and no request sees
+	// some of them without the others. A refusal is a *ChangeError, which says of which change.
+	ApplyAll(ctx context.Context, list []Change) ([]Result, error)
 	// Get returns the published document under key.
 	Get(key string) (store.Item, bool)
-	// List returns the published documents of one kind ("routes"), sorted by key.
+	// List returns the published documents whose keys begin with the segment kind ("routes"), sorted by key.
 	List(kind string) []store.Item
 	// ReadOnly says why documents under key cannot be edited through the API (they come from the TOML file), or "".
 	ReadOnly(key string) string
 }
+
+// ChangeError is why ApplyAll refused a list: the change of Key.
+type ChangeError struct {
+	Key string
+	Err error
+}
+
+func (e *ChangeError) Error() string { return e.Key + ": " + e.Err.Error() }
+
+// Unwrap returns the refusal itself.
+func (e *ChangeError) Unwrap() error { return e.Err }

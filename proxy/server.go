@@ -45,6 +45,10 @@ type ServerOptions struct {
 	TrimSlash bool
 	// RawTarget forwards the target as the client sent it, not the canonical form that was matched.
 	RawTarget bool
+	// PassNamed passes on the lines that Connection names, which RFC 9110 section 7.6.1 forbids.
+	PassNamed bool
+	// Charset names UTF-8 as the charset of text answers that name none.
+	Charset bool
 	// Log takes the access log, nil for none; Format makes its lines.
 	Log    *accesslog.Writer
 	Format *vars.Template
@@ -73,8 +77,8 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		o.Errorf = func(string, ...any) {}
 	}
 	g := &Gateway{
-		live: live, settings: o.Settings, server: []byte(o.Server), errorf: o.Errorf,
-		edge: edge{maxLines: o.MaxLines, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget},
+		live: live, settings: o.Settings, server: []byte(o.Server), charset: o.Charset, errorf: o.Errorf,
+		edge: edge{maxLines: o.MaxLines, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, passNamed: o.PassNamed},
 
 		requests: o.Meter.Counter(meter.Requests),
 		panics:   o.Meter.Counter(meter.Panics),
@@ -221,18 +225,7 @@ func waits(raw []byte) bool {
 
 // refuse answers a request that fasthttp could not read.
 func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error) {
-	f := fault.BadRequest
-	var small *fasthttp.ErrSmallBuffer
-	switch {
-	case errors.As(err, &small):
-		f = fault.HeadTooLarge
-	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		f = fault.BodyTooLarge
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		f = fault.RequestTimeout
-	case errors.Is(err, syscall.ECONNRESET):
-		f = fault.ClientGone
-	}
+	f := unreadable(err)
 	if c := edgeConnOf(ctx.Conn()); c != nil && !c.heard { // it has asked for nothing, so it gets no answer
 		_ = c.Close()
 		return
@@ -248,4 +241,20 @@ func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error) {
 	ctx.SetConnectionClose()
 	x.Fail(f)
 	x.write()
+}
+
+// unreadable is the fault of a request that fasthttp gave up on with err.
+func unreadable(err error) *fault.Fault {
+	var small *fasthttp.ErrSmallBuffer
+	switch {
+	case errors.As(err, &small):
+		return fault.HeadTooLarge
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		return fault.BodyTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fault.RequestTimeout
+	case errors.Is(err, syscall.ECONNRESET):
+		return fault.ClientGone
+	}
+	return fault.BadRequest
 }

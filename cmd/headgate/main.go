@@ -29,6 +29,8 @@ const usage = `headgate splits HTTP and AI traffic between versions, models and 
 usage:
   headgate run [-c FILE]     serve; without -c, conf/headgate.toml if it exists, else the built-in defaults
   headgate check -c FILE     validate a configuration file and say what is wrong with it
+  headgate import -config-yaml FILE [-apisix-yaml FILE] [-o FILE]
+                             turn the files of an APISIX installation into a configuration of Headgate
   headgate demo [-listen A] [-admin A] [-metrics A]
                              the gateway and two AI upstreams in one process, with a split to play with
   headgate version           print the version
@@ -69,6 +71,16 @@ func command(args []string, stdout, stderr io.Writer) int {
 			return 2
 		}
 		err = check(*file, stdout)
+	case "import":
+		var o importOptions
+		flags.StringVar(&o.config, "config-yaml", "", "config.yaml of an APISIX installation")
+		flags.StringVar(&o.resources, "apisix-yaml", "", "apisix.yaml of an APISIX installation")
+		flags.StringVar(&o.out, "o", "", "where to write the configuration; standard output by default")
+		if flags.Parse(args[1:]) != nil || flags.NArg() > 0 || o.config == "" {
+			fmt.Fprint(stderr, usage)
+			return 2
+		}
+		err = importCommand(o, stdout, stderr)
 	case "demo":
 		listen := flags.String("listen", "127.0.0.1:9080", "address of the gateway")
 		adminAddr := flags.String("admin", "127.0.0.1:9180", "address of the Admin API")

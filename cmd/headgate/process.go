@@ -14,15 +14,15 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"headgate/conf"
+	"headgate/conf/seal"
 	"headgate/conf/store"
-	"headgate/conf/store/embedded"
-	"headgate/conf/store/mem"
 	"headgate/plugins"
 	"headgate/proxy"
 	"headgate/proxy/accesslog"
 	"headgate/proxy/admin"
 	"headgate/proxy/admin/control"
 	"headgate/proxy/admin/metricsd"
+	"headgate/proxy/admin/status"
 	"headgate/proxy/admin/v3"
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
@@ -44,6 +44,8 @@ type process struct {
 	hub      *upstream.Hub
 	compiler *snapshot.Compiler
 	store    store.Store
+	sealer   *seal.Sealer // nil when documents are stored as they are
+	audit    *auditLog
 	offload  *offload.Pool
 	applier  *proxy.Applier
 	log      *accesslog.Writer
@@ -97,7 +99,13 @@ func (p *process) openParts(c *conf.Config) (err error) {
 	if p.offload, err = offload.New(64, func(r any) { p.logf("background task: %v", r) }); err != nil {
 		return err
 	}
-	if p.store, err = openStore(c); err != nil {
+	if p.sealer, err = newSealer(c); err != nil {
+		return err
+	}
+	if p.store, err = openStore(c, p.sealer, p.logf); err != nil {
+		return err
+	}
+	if p.audit, err = openAudit(c.Audit.Path, p.logf); err != nil {
 		return err
 	}
 	dropped := p.meter.Counter(meter.AccessLogDropped)
@@ -116,22 +124,12 @@ func (p *process) openParts(c *conf.Config) (err error) {
 	}
 	if p.applier, err = proxy.StartApplier(context.Background(), proxy.ApplierOptions{
 		Compiler: p.compiler, Store: p.store, Offload: p.offload, Meter: p.meter, Logf: p.logf, Inline: inline,
+		Lenient: lenience(c), ReadOnly: readOnly(c), Audit: p.audit.line,
 	}); err != nil {
 		return err
 	}
 	p.server, err = p.newServer(c, live)
 	return err
-}
-
-func openStore(c *conf.Config) (store.Store, error) {
-	if c.Store.Provider == conf.StoreMem {
-		return mem.Open(), nil
-	}
-	s, err := embedded.Open(c.Store.Path, embedded.Options{})
-	if err != nil {
-		return nil, err // a nil pointer would pass for a store
-	}
-	return s, nil
 }
 
 // newCompiler makes the compiler of c and the hub that its upstreams use. live shows an empty snapshot afterwards.
@@ -147,7 +145,7 @@ func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed 
 	hub := upstream.NewHub(upstream.NewResolver(c.Upstream.DNSRefresh.Std()), failed)
 	compiler, err := snapshot.NewCompiler(live, snapshot.Options{
 		Kinds: plugins.List(), Hub: hub, Meter: m, Defaults: defaults, Mode: mode,
-		CountAll: c.Compat.Mode != conf.CompatAPISIX,
+		CountAll: !c.Compat.On(conf.CountOnlyWithPlugin), Inert: c.Compat.AcceptInert, LookupEnv: os.LookupEnv,
 	})
 	if err != nil {
 		hub.Close()
@@ -161,7 +159,7 @@ func upstreamDefaults(c *conf.Config) (upstream.Defaults, error) {
 	d := upstream.Defaults{
 		Connect: u.ConnectTimeout.Std(), Send: u.SendTimeout.Std(), Read: u.ReadTimeout.Std(),
 		Pool:    upstream.PoolOptions{Size: u.KeepaliveSize, IdleTimeout: u.KeepaliveIdle.Std(), MaxRequests: u.KeepaliveRequests},
-		TLS:     upstream.TLSOptions{Verify: u.TLSVerify},
+		TLS:     upstream.TLSOptions{Verify: u.TLSVerify && !c.Compat.On(conf.UnverifiedUpstreamTLS)},
 		MaxHead: u.MaxResponseHeader.Int(),
 	}
 	if u.CAFile != "" {
@@ -190,7 +188,7 @@ func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server,
 	if err != nil {
 		return nil, err
 	}
-	g, apisix := c.Gateway, c.Compat.Mode == conf.CompatAPISIX
+	g := c.Gateway
 	return proxy.NewServer(live, proxy.ServerOptions{
 		Settings: phase.Settings{
 			Version: version, APIVersion: c.Compat.APIVersion, Hostname: host, AlwaysUpstreamStatus: g.ShowUpstreamStatus,
@@ -198,15 +196,16 @@ func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server,
 		MaxHead: g.MaxHeaderSize.Int(), MaxLines: g.MaxHeaders, MaxBody: g.MaxBodySize.Int(),
 		HeadTimeout: g.HeaderTimeout.Std(), BodyTimeout: g.BodyTimeout.Std(), IdleTimeout: g.IdleTimeout.Std(),
 		WriteTimeout: g.WriteTimeout.Std(), MaxConnections: g.MaxConnections,
-		Server: serverHeader(c), Trusted: trusted, TrimSlash: g.DeleteURITailSlash, RawTarget: apisix,
-		KeepForwardedFor: apisix && len(trusted) == 0, // contract section 3.5
+		Server: serverHeader(c), Trusted: trusted, TrimSlash: g.DeleteURITailSlash, RawTarget: c.Compat.On(conf.UpstreamRawPath), Charset: c.Compat.On(conf.ResponseCharset),
+		PassNamed:        c.Compat.On(conf.ConnectionNamedHeaders),
+		KeepForwardedFor: c.Compat.On(conf.ForwardedForFromAnyone) && len(trusted) == 0,
 		Log:              p.log, Format: format, Meter: p.meter, Errorf: p.logf,
 	}), nil
 }
 
 // serverHeader: in the compatible mode the gateway shows itself as APISIX, as long as the operator has not chosen a name.
 func serverHeader(c *conf.Config) string {
-	if c.Compat.Mode == conf.CompatAPISIX && c.Gateway.ServerHeader == conf.Default().Gateway.ServerHeader {
+	if c.Compat.On(conf.APISIXServerHeader) && c.Gateway.ServerHeader == conf.Default().Gateway.ServerHeader {
 		return "APISIX/" + c.Compat.APIVersion
 	}
 	return c.Gateway.ServerHeader
@@ -263,9 +262,15 @@ func (p *process) listen(c *conf.Config) error {
 	}
 	if c.Control.Enabled {
 		s := control.NewServer(control.Options{
-			Plane: p.applier, Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
+			Plane: p.applier, Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,
+			Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
 		})
-		return add("control", c.Control.Listen, s)
+		if err := add("control", c.Control.Listen, s); err != nil {
+			return err
+		}
+	}
+	if c.Status.Enabled {
+		return add("status", c.Status.Listen, status.NewServer(status.Options{Ready: p.server.Ready, Logf: p.logf}))
 	}
 	return nil
 }
@@ -278,7 +283,9 @@ func (p *process) adminServer(c *conf.Config) (*fasthttp.Server, error) {
 	p.setKeys(c)
 	return v3.New(v3.Options{
 		Plane: p.applier, Keys: func() []v3.Key { return *p.keys.Load() }, KeyRequired: c.Admin.KeyRequired, Allow: allow,
-		CORS: c.Admin.CORS, APIVersion: c.Compat.APIVersion, Logf: admin.Logf(p.logf),
+		CORS: c.Admin.CORS, APIVersion: c.Compat.APIVersion, Prefix: c.Store.Etcd.Prefix, Plugins: p.compiler, Checks: p.compiler, Lenient: lenience(c),
+		Sealer: p.sealer, HTMLErrors: c.Compat.On(conf.HTMLErrorPages), ConfigsMaxBody: c.Admin.MaxConfigsSize.Int(),
+		Audit: p.audit.line, Logf: admin.Logf(p.logf),
 	}).NewServer(), nil
 }
 
@@ -304,7 +311,7 @@ func (p *process) gauges() {
 	p.meter.Collect(meter.EtcdIndexes, []string{"key"}, func(emit meter.Emit) {
 		emit(float64(p.applier.Revision()), "max_modify_index")
 	})
-	p.meter.Gauge(meter.EtcdReachable, func() float64 { return 1 }) // the store is part of the process
+	p.storeGauges()
 	const leftOut = "headgate_config_left_out"
 	p.meter.Gauge(leftOut, func() float64 { return float64(len(p.applier.LeftOut())) })
 	p.meter.Describe(leftOut, "Documents of the store that are not in force because they do not compile; /v1/left_out lists them.")
@@ -393,6 +400,9 @@ func (p *process) stop(ctx context.Context) {
 		if err := p.store.Close(); err != nil {
 			p.logf("store: %v", err)
 		}
+	}
+	if p.audit != nil {
+		p.audit.close()
 	}
 	if p.offload != nil {
 		_ = p.offload.Close(time.Second)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"headgate/conf"
+	"headgate/conf/resource"
 	"headgate/conf/store/mem"
 	"headgate/proxy"
 	"headgate/proxy/fault"
@@ -78,7 +78,7 @@ func restartNeeded(now, next *conf.Config) []string {
 		a, b any
 	}{
 		{"gateway", a.Gateway, b.Gateway}, {"admin", a.Admin, b.Admin}, {"metrics", a.Metrics, b.Metrics}, {"control", a.Control, b.Control},
-		{"compat", a.Compat, b.Compat}, {"store", a.Store, b.Store}, {"access_log", a.AccessLog, b.AccessLog}, {"upstream", a.Upstream, b.Upstream},
+		{"status", a.Status, b.Status}, {"audit", a.Audit, b.Audit}, {"compat", a.Compat, b.Compat}, {"store", a.Store, b.Store}, {"access_log", a.AccessLog, b.AccessLog}, {"upstream", a.Upstream, b.Upstream},
 	} {
 		va, vb := reflect.ValueOf(section.a), reflect.ValueOf(section.b)
 		for i := range va.NumField() {
@@ -93,15 +93,12 @@ func restartNeeded(now, next *conf.Config) []string {
 // inlineDocuments turns the resources of the file into documents by store key.
 func inlineDocuments(c *conf.Config) (map[string][]byte, error) {
 	docs := map[string][]byte{}
-	for segment, list := range map[string][]map[string]any{"routes": c.Routes, "services": c.Services, "upstreams": c.Upstreams} {
-		for _, r := range list {
-			id, _ := conf.ResourceID(r)
-			raw, err := json.Marshal(r)
-			if err != nil {
-				return nil, fmt.Errorf("%s/%s: %w", segment, id, err)
-			}
-			docs[segment+"/"+id] = raw
+	for key, r := range c.Documents() {
+		raw, err := resource.Encode(r)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", key, err)
 		}
+		docs[key] = raw
 	}
 	return docs, nil
 }
@@ -112,18 +109,16 @@ func located(c *conf.Config, err error) error {
 	if !errors.As(err, &bad) {
 		return err
 	}
-	lists := map[string][]map[string]any{"routes": c.Routes, "services": c.Services, "upstreams": c.Upstreams}
 	var problems conf.Problems
 	for _, b := range bad {
-		segment, id, _ := strings.Cut(b.Key, "/")
-		i := slices.IndexFunc(lists[segment], func(r map[string]any) bool { have, _ := conf.ResourceID(r); return have == id })
-		if i < 0 { // the store's; the file as a whole breaks it
+		at, ok := c.DocumentAt(b.Key)
+		if !ok { // the store's; the file as a whole breaks it
 			p := c.At("", b.Key+": "+b.Err.Error())
 			p.Line = 0
 			problems = append(problems, p)
 			continue
 		}
-		problems = append(problems, c.At(fmt.Sprintf("%s[%d]", segment, i), b.Err.Error()))
+		problems = append(problems, c.At(at, b.Err.Error()))
 	}
 	slices.SortStableFunc(problems, func(p, q conf.Problem) int { return p.Line - q.Line })
 	return problems
@@ -196,6 +191,11 @@ func checkResources(c *conf.Config) error {
 	if err != nil {
 		return err
 	}
+	return located(c, tryDocuments(c, inline))
+}
+
+// tryDocuments compiles docs as a gateway configured with c would, and throws the result away.
+func tryDocuments(c *conf.Config, docs map[string][]byte) error {
 	m := meter.New("")
 	pool, err := offload.New(1, func(any) {})
 	if err != nil {
@@ -211,11 +211,26 @@ func checkResources(c *conf.Config) error {
 	nowhere := mem.Open()
 	defer nowhere.Close()
 	a, err := proxy.StartApplier(context.Background(), proxy.ApplierOptions{
-		Compiler: compiler, Store: nowhere, Offload: pool, Meter: m, Inline: inline, Logf: func(string, ...any) {},
+		Compiler: compiler, Store: nowhere, Offload: pool, Meter: m, Inline: docs, Lenient: lenience(c), Logf: func(string, ...any) {},
 	})
-	if err != nil {
-		return located(c, err)
+	if err == nil {
+		a.Close()
 	}
-	a.Close()
-	return nil
+	return err
+}
+
+// wrongDocuments takes what tryDocuments found apart, by key.
+func wrongDocuments(err error) map[string]error {
+	if err == nil {
+		return nil
+	}
+	var bad proxy.InlineErrors
+	if !errors.As(err, &bad) {
+		return map[string]error{"": err}
+	}
+	wrong := make(map[string]error, len(bad))
+	for _, b := range bad {
+		wrong[b.Key] = b.Err
+	}
+	return wrong
 }

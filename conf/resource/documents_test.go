@@ -83,6 +83,42 @@ func TestDecodeUpstream(t *testing.T) {
 }
 
 // Documents that arrive by watch were never validated: the mistake is named, nothing is guessed.
+func TestDecodeConsumers(t *testing.T) {
+	c, err := DecodeConsumer([]byte(`{"username":"jack","desc":"d","labels":{"custom_id":"7"},"group_id":3,
+		"plugins":{"key-auth":{"key":"k"},"cors":[]},"create_time":1}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Username != "jack" || c.Desc != "d" || c.Labels["custom_id"] != "7" || c.GroupID != "3" || len(c.Plugins) != 2 ||
+		c.Plugins[0].Name != "cors" || string(c.Plugins[0].Conf) != "{}" || string(c.Plugins[1].Conf) != `{"key":"k"}` {
+		t.Errorf("%+v", c)
+	}
+	for id, want := range map[string]string{`"c1"`: "c1", `"jack/credentials/c1"`: "c1", `7`: "7"} {
+		cred, err := DecodeCredential([]byte(`{"id":` + id + `,"plugins":{"key-auth":{"key":"k"}}}`))
+		if err != nil || cred.ID != want || len(cred.Plugins) != 1 {
+			t.Errorf("%s: %+v %v", id, cred, err)
+		}
+	}
+	set, err := DecodePluginSet([]byte(`{"id":"g","name":"n","plugins":{"cors":{"max_age":5.0}}}`))
+	if err != nil || set.ID != "g" || set.Name != "n" || string(set.Plugins[0].Conf) != `{"max_age":5.0}` {
+		t.Errorf("%+v %v", set, err)
+	}
+	p, err := DecodeProto([]byte(`{"id":"p","content":"x"}`))
+	if err != nil || p.ID != "p" || p.Content != "x" {
+		t.Errorf("%+v %v", p, err)
+	}
+	for raw, want := range map[string]string{
+		`{"username":5}`:             "username: expected a string",
+		`{"plugins":{"a":1}}`:        "plugins.a: expected an object",
+		`{"group_id":{}}`:            "group_id: expected a string or an integer",
+		`{"labels":{"custom_id":1}}`: "labels.custom_id: expected a string",
+	} {
+		if _, err := DecodeConsumer([]byte(raw)); err == nil || err.Error() != want {
+			t.Errorf("%s: %v", raw, err)
+		}
+	}
+}
+
 func TestDecodeRefuses(t *testing.T) {
 	for in, want := range map[string]string{
 		`[1]`:                               "the document is not an object",

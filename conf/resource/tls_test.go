@@ -38,7 +38,7 @@ func TestUpstreamClientCertificate(t *testing.T) {
 	for _, c := range []struct{ cert, key, want string }{
 		{cert, key, ""},
 		{cert, otherKey, "failed to parse key: "},
-		{cert, strings.Repeat("s", 64), "failed to parse key: "},
+		{cert, strings.Repeat("s", 64), "failed to decrypt previous encrypted key"},
 		{notACert, key, "failed to parse cert: "},
 	} {
 		doc := object(t, `{`+nodes+`}`)

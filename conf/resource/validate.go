@@ -6,60 +6,91 @@ import (
 	"strings"
 )
 
-// Env is what Validate has to ask others.
-type Env interface {
-	// Exists says whether a document is stored under key ("upstreams/1").
-	Exists(key string) bool
-	// KnownPlugin says whether the gateway has a plugin of that name.
-	KnownPlugin(name string) bool
-	// CheckPlugin judges a configuration by the plugin's schema and rules. conf is an object, or a non-empty array, which no plugin
-	// takes. The error text carries no prefix.
-	CheckPlugin(name string, conf any) error
-	// CheckVars judges an expression of the vars language. raw is an array. The error text carries no prefix.
-	CheckVars(raw any) error
-}
-
 // badConfiguration starts most refusals.
 const badConfiguration = "invalid configuration: "
 
-// Validate judges a document as it would be stored: steps 5 and 6 of a write, in the contract's order and words (sections 1.4 and
-// 1.6). id is what it will be stored under, "" when that is not decided yet. doc is not changed. A document that passes decodes into
-// its typed form without error.
+// badID refuses an id in the words of the schema that ids have.
+const badID = badConfiguration + `property "id" validation failed: object matches none of the required`
+
+// Validate judges a document as it would be stored: steps 5 to 7 of a write, in the contract's order and words (sections 1.4 and
+// 1.6). id is what it will be stored under, as CheckID returned it, "" when that is not decided yet. doc is not changed. A document
+// that passes decodes into its typed form without error.
 func Validate(k Kind, id string, doc map[string]any, env Env) *Error {
-	if k.Segment == segmentRoutes {
-		for _, one := range []string{"host", "remote_addr"} {
+	switch k.Segment {
+	case segmentRoutes:
+		for _, one := range [...]string{"host", "remote_addr"} {
 			if has(doc, one) && has(doc, one+"s") {
 				return Invalid("only one of " + one + " or " + one + "s is allowed")
 			}
 		}
+	case segmentSecrets:
+		return checkSecret(id, doc)
+	case segmentPluginMetadata:
+		return checkMetadata(id, doc, env)
 	}
 	if err := CheckSchema(k, doc); err != nil {
 		return Invalid(badConfiguration + err.Error())
 	}
-	// The schema lets references to secrets pass as ids, as it does for every string; a key of the store can't be one.
-	bodyID, inBody := doc["id"]
-	if inBody && !ValidID(idText(bodyID)) || id != "" && !ValidID(id) {
-		return Invalid(badConfiguration + `property "id" validation failed: object matches none of the required`)
+	if err := checkIDs(k, id, doc); err != nil {
+		return err
 	}
+	return checkContent(k, id, doc, env)
+}
+
+// checkIDs judges what the schema lets pass: references to secrets, which are good for every string but not for a key of the store, and
+// ids that are in the path alone.
+func checkIDs(k Kind, id string, doc map[string]any) *Error {
+	bodyID, inBody := doc["id"]
+	if inBody && k.Segment == segmentCredentials {
+		text := idText(bodyID)
+		bodyID = text[strings.LastIndexByte(text, '/')+1:]
+	}
+	if inBody && !ValidID(idText(bodyID)) || id != "" && k.Segment != segmentConsumers && !k.ValidID(id) {
+		return Invalid(badID)
+	}
+	return nil
+}
+
+// checkContent judges what no schema can express. The document satisfies its schema.
+func checkContent(k Kind, id string, doc map[string]any, env Env) *Error {
 	var err error
+	var refusal *Error
 	switch k.Segment {
 	case segmentUpstreams:
 		return checkUpstream(doc, env)
 	case segmentServices:
-		if refusal := checkService(doc, env); refusal != nil {
-			return refusal
+		if refusal = checkService(doc, env); refusal == nil {
+			_, err = serviceFrom(doc)
 		}
-		_, err = serviceFrom(doc)
 	case segmentRoutes:
-		if refusal := checkRoute(doc, env); refusal != nil {
-			return refusal
+		if refusal = checkRoute(doc, env); refusal == nil {
+			_, err = routeFrom(doc)
 		}
-		_, err = routeFrom(doc)
+	case segmentConsumers:
+		if refusal = checkConsumer(id, doc, env); refusal == nil {
+			_, err = consumerFrom(doc)
+		}
+	case segmentCredentials:
+		if refusal = checkCredential(k, id, doc, env); refusal == nil {
+			_, err = credentialFrom(doc)
+		}
+	case segmentGlobalRules, segmentConsumerGroups, segmentPluginConfigs:
+		if refusal = checkPluginSet(k, id, doc, env); refusal == nil {
+			_, err = pluginSetFrom(doc)
+		}
+	case segmentSSLs:
+		if refusal = checkSSL(doc, env); refusal == nil {
+			_, err = sslFrom(doc)
+		}
+	case segmentProtos:
+		if refusal = checkProto(doc); refusal == nil {
+			_, err = protoFrom(doc)
+		}
 	}
 	if err != nil {
 		return Invalid(badConfiguration + err.Error())
 	}
-	return nil
+	return refusal
 }
 
 func checkRoute(doc map[string]any, env Env) *Error {
@@ -100,17 +131,21 @@ func checkShared(doc map[string]any, env Env) *Error {
 	for _, ref := range []struct{ field, segment, word string }{
 		{"upstream_id", segmentUpstreams, "upstream"},
 		{"service_id", segmentServices, "service"},
-		{"plugin_config_id", "plugin_configs", "plugin config"},
+		{"plugin_config_id", segmentPluginConfigs, "plugin config"},
 	} {
 		v, ok := doc[ref.field]
 		if !ok {
 			continue
 		}
 		if id := idText(v); !env.Exists(ref.segment + "/" + id) {
-			return Invalid("failed to fetch " + ref.word + " info by " + ref.word + " id [" + id + "], response code: 404")
+			return noSuch(ref.word, id)
 		}
 	}
 	return checkPlugins(doc["plugins"], env)
+}
+
+func noSuch(word, id string) *Error {
+	return Invalid("failed to fetch " + word + " info by " + word + " id [" + id + "], response code: 404")
 }
 
 func checkScript(doc map[string]any) *Error {
@@ -126,8 +161,12 @@ func invalidVars(err error) *Error {
 	return Invalid("failed to validate the 'vars' expression: " + err.Error())
 }
 
-// checkPlugins goes by name, so that of several mistakes always the same one is told.
-func checkPlugins(plugins any, env Env) *Error {
+// checkPlugins judges the plugins of every document but consumers and credentials.
+func checkPlugins(plugins any, env Env) *Error { return checkPluginsFor(plugins, env, InRoute) }
+
+// checkPluginsFor goes by name, so that of several mistakes always the same one is told. In consumers, plugins that are not about
+// authentication are judged as they are in routes.
+func checkPluginsFor(plugins any, env Env, use Use) *Error {
 	byName, _ := plugins.(map[string]any)
 	for _, name := range sortedKeys(byName) {
 		conf := byName[name]
@@ -136,14 +175,23 @@ func checkPlugins(plugins any, env Env) *Error {
 			text, _ := Encode(conf)
 			return Invalid("invalid plugin conf " + string(text) + " for plugin [" + name + "]")
 		}
-		if !env.KnownPlugin(name) {
-			return Invalid("unknown plugin [" + name + "]")
-		}
 		if isObject {
 			conf = obj
 		}
-		if err := checkPlugin(name, conf, env); err != nil {
-			return err
+		switch env.Plugin(name) {
+		case PluginPresent:
+			as := use
+			if use == InConsumer && !env.IsAuth(name) {
+				as = InRoute
+			}
+			if err := checkPlugin(name, conf, env, as); err != nil {
+				return err
+			}
+		case PluginInert:
+		case PluginKnown:
+			return Invalid("plugin " + name + " is known but not implemented" + whyNot(name))
+		default:
+			return Invalid("unknown plugin [" + name + "]")
 		}
 		if !isObject { // a plugin without a schema may have let it pass, but there is no typed form of it
 			return Invalid("invalid plugin conf for plugin [" + name + "]: expected an object")
@@ -152,12 +200,19 @@ func checkPlugins(plugins any, env Env) *Error {
 	return nil
 }
 
-func checkPlugin(name string, conf any, env Env) *Error {
+func whyNot(plugin string) string {
+	if strings.HasPrefix(plugin, "serverless-") {
+		return ": Lua does not run here"
+	}
+	return ""
+}
+
+func checkPlugin(name string, conf any, env Env, use Use) *Error {
 	obj, _ := conf.(map[string]any)
 	meta, _ := obj["_meta"].(map[string]any)
 	// What is switched off may be wrong: operators park half-written configurations that way.
 	disabled := meta["disable"] == true
-	if err := env.CheckPlugin(name, conf); err != nil && !disabled {
+	if err := env.CheckPlugin(name, conf, use); err != nil && !disabled {
 		return Invalid("failed to check the configuration of plugin " + name + " err: " + err.Error())
 	}
 	if filter, ok := meta["filter"]; ok {

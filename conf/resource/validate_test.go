@@ -9,19 +9,70 @@ import (
 	"headgate/conf/schema"
 )
 
-// fakeEnv knows one document of each kind, the plugins "good" and "bad" (which refuses everything), and vars without "=".
-type fakeEnv struct{}
+// fakeEnv has one document of each kind under the id 1 and the consumer jack; ssls/2 is a client certificate. Its plugins: "good", "bad"
+// (refuses everything), "auth" (for consumers, found by "key"; its configuration in a route is another one), "known" and "inert". Of
+// vars it refuses "=". The key "taken" belongs to jack, "lent" to his credential c1; the global rule 7 has "good".
+type fakeEnv struct{ lenient bool }
 
 func (fakeEnv) Exists(key string) bool {
-	return key == "upstreams/1" || key == "services/1" || key == "plugin_configs/1" || key == "ssls/1"
+	return strings.HasSuffix(key, "/1") || key == "consumers/jack" || key == "ssls/2"
 }
-func (fakeEnv) KnownPlugin(name string) bool { return name == "good" || name == "bad" }
-func (fakeEnv) CheckPlugin(name string, conf any) error {
-	if _, ok := conf.(map[string]any); !ok || name == "bad" {
-		return errors.New("no good")
+
+func (fakeEnv) Document(key string) []byte {
+	switch key {
+	case "ssls/1":
+		return []byte(`{"id":"1","sni":"a.example","cert":"c","key":"k"}`)
+	case "ssls/2":
+		return []byte(`{"id":"2","type":"client","cert":"c","key":"k"}`)
 	}
 	return nil
 }
+
+func (fakeEnv) Plugin(name string) PluginState {
+	switch name {
+	case "good", "bad", "auth":
+		return PluginPresent
+	case "known", "http-logger", "serverless-pre-function":
+		return PluginKnown
+	case "inert":
+		return PluginInert
+	}
+	return PluginUnknown
+}
+
+func (fakeEnv) IsAuth(name string) bool { return name == "auth" }
+
+func (fakeEnv) CheckPlugin(name string, conf any, use Use) error {
+	obj, ok := conf.(map[string]any)
+	if !ok || name == "bad" || use == AsMetadata && has(obj, "id") {
+		return errors.New("no good")
+	}
+	if name == "auth" && has(obj, "key") != (use == InConsumer) {
+		return errors.New("key is out of place")
+	}
+	if use == AsMetadata && has(obj, "wrong") {
+		return errors.New("wrong metadata")
+	}
+	return nil
+}
+
+func (fakeEnv) CredentialOwner(_ string, conf map[string]any, except string) (attr, owner string) {
+	owners := map[any]string{"taken": "consumers/jack", "lent": "consumers/jack/credentials/c1"}
+	if owner = owners[conf["key"]]; owner == "" || owner == except {
+		return "", ""
+	}
+	return "key", owner
+}
+
+func (fakeEnv) GlobalRuleWith(plugin, except string) string {
+	if plugin == "good" && except != "7" {
+		return "7"
+	}
+	return ""
+}
+
+func (e fakeEnv) Lenient(name string) bool { return e.lenient && name == "ssl_key_mismatch" }
+
 func (fakeEnv) CheckVars(raw any) error {
 	list, ok := raw.([]any)
 	if !ok {
@@ -98,6 +149,14 @@ func TestValidate(t *testing.T) {
 		{"routes", `{"uri":"/a","plugins":{"bad":{"_meta":{"disable":"true"}}}}`, "failed to check the configuration of plugin bad err: no good"},
 		{"routes", `{"uri":"/a","plugins":{"good":{"_meta":{"filter":["="]}}}}`, "failed to validate the 'vars' expression: invalid operator '='"},
 		{"routes", `{"uri":"/a","plugins":{"good":{"_meta":{"filter":{}}}}}`, ""},
+		{"routes", `{"uri":"/a","plugins":{"known":{}}}`, "plugin known is known but not implemented"},
+		{"routes", `{"uri":"/a","plugins":{"known":{"_meta":{"disable":true}}}}`, "plugin known is known but not implemented"},
+		{"routes", `{"uri":"/a","plugins":{"serverless-pre-function":{"functions":["return 1"]}}}`,
+			"plugin serverless-pre-function is known but not implemented: Lua does not run here"},
+		{"routes", `{"uri":"/a","plugins":{"inert":{"any":["thing"],"_meta":{"filter":["="]}}}}`, ""},
+		{"routes", `{"uri":"/a","plugins":{"inert":[1]}}`, "invalid plugin conf for plugin [inert]: expected an object"},
+		{"routes", `{"uri":"/a","plugins":{"auth":{"key":"x"}}}`, "failed to check the configuration of plugin auth err: key is out of place"},
+		{"routes", `{"uri":"/a","script_id":"1","plugins":{}}`, "'script_id' is not supported: Lua does not run here; use 'plugins' instead"},
 		{"services", `{"plugins":{"zzz":{},"bad":{}}}`, "failed to check the configuration of plugin bad err: no good"},
 		// vars, Lua
 		{"routes", `{"uri":"/a","vars":["="],` + upstream + `}`, "failed to validate the 'vars' expression: invalid operator '='"},
@@ -142,9 +201,10 @@ func TestValidate(t *testing.T) {
 		{"upstreams", `{` + nodes + `,"type":"chash","hash_on":"consumer"}`, ""},
 		{"upstreams", `{` + nodes + `,"type":"chash","hash_on":"vars_combinations","key":"$host"}`, ""},
 		{"upstreams", `{` + nodes + `,"tls":{"client_cert_id":"x"}}`, "failed to fetch ssl info by ssl id [x], response code: 404"},
-		{"upstreams", `{` + nodes + `,"tls":{"client_cert_id":1}}`, ""},
+		{"upstreams", `{` + nodes + `,"tls":{"client_cert_id":1}}`, "failed to fetch ssl info by ssl id [1], wrong ssl type"},
+		{"upstreams", `{` + nodes + `,"tls":{"client_cert_id":2}}`, ""},
 		{"upstreams", `{` + nodes + `,"tls":{"client_cert":"` + strings.Repeat("c", 128) + `","client_key":"` + strings.Repeat("k", 64) + `"}}`,
-			"failed to parse cert: no PEM data found"},
+			"failed to parse cert: PEM_read_bio_X509_AUX() failed"},
 		{"upstreams", `{` + nodes + `,"tls":{"client_cert":"$secret://a","client_key":"$env://K"}}`, ""},
 		{"upstreams", `{` + nodes + `,"checks":{"active":{"healthy":{"interval":1}},"passive":{}}}`, ""},
 		{"upstreams", `{` + nodes + `,"checks":{"active":{"http_statuses":[1]},"zzz":1}}`, bad + `property "checks" validation failed: additional properties forbidden, found zzz`},
@@ -221,6 +281,12 @@ func TestSchemaRefs(t *testing.T) {
 func TestSchemaJSON(t *testing.T) {
 	for _, k := range Kinds() {
 		raw := k.SchemaJSON()
+		if k.Segment == "plugin_metadata" || k.Segment == "secrets" {
+			if raw != nil {
+				t.Errorf("%s: no single schema could be right, got %s", k.Word, raw)
+			}
+			continue
+		}
 		if strings.Contains(string(raw), "$ref") {
 			t.Errorf("%s: a reference is left", k.Word)
 		}

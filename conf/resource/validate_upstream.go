@@ -1,9 +1,6 @@
 package resource
 
 import (
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 
 	"headgate/conf/schema"
@@ -80,24 +77,24 @@ func checkHashKey(doc map[string]any) *Error {
 func checkUpstreamTLS(v any, env Env) *Error {
 	doc, _ := v.(map[string]any)
 	if id, ok := doc["client_cert_id"]; ok && env != nil {
-		if id := idText(id); !env.Exists("ssls/" + id) {
-			return Invalid("failed to fetch ssl info by ssl id [" + id + "], response code: 404")
+		id := idText(id)
+		key := segmentSSLs + "/" + id
+		if !env.Exists(key) {
+			return noSuch("ssl", id)
+		}
+		if raw := env.Document(key); raw != nil {
+			if ssl, err := DecodeSSL(raw); err != nil || ssl.Type != "client" {
+				return Invalid("failed to fetch ssl info by ssl id [" + id + "], wrong ssl type")
+			}
 		}
 	}
 	cert, _ := doc["client_cert"].(string)
 	key, _ := doc["client_key"].(string)
-	if cert == "" || schema.IsReference(cert) || schema.IsReference(key) {
-		return nil // what a reference stands for is not known here
+	if cert == "" {
+		return nil
 	}
-	block, _ := pem.Decode([]byte(cert))
-	if block == nil {
-		return Invalid("failed to parse cert: no PEM data found")
-	}
-	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-		return Invalid("failed to parse cert: " + err.Error())
-	}
-	if _, err := tls.X509KeyPair([]byte(cert), []byte(key)); err != nil {
-		return Invalid("failed to parse key: " + err.Error())
+	if err := checkPair(cert, key, lenientMismatch(env)); err != nil {
+		return Invalid(err.Error())
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func (u *fakeUpstream) Forward(x *phase.Exchange) *fault.Fault { return nil }
 
 type counter struct{ n int }
 
-func (c *counter) Inc() { c.n++ }
+func (c *counter) Inc(*phase.Exchange) { c.n++ }
 
 // fakeEnv is what a compiler offers, kept in maps. The state of one build is the state of before of the next.
 type fakeEnv struct {

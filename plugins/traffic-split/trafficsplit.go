@@ -154,7 +154,7 @@ func (r *rule) apply(x *phase.Exchange) phase.Verdict {
 	b := &r.branches[pick]
 	// The engine counts what stays with the route's own upstream under the name that it has set.
 	if b.upstream != nil || b.name != x.Branch {
-		b.count.Inc()
+		b.count.Inc(x)
 	}
 	if b.upstream != nil {
 		x.Upstream = b.upstream

@@ -1,5 +1,6 @@
 // Package admin holds what the listeners of the operators share: the settings of their servers, their error pages, and the checks
-// that come before any of their handlers. The listeners themselves are v3 (Admin API), control (read-only views) and metricsd.
+// that come before any of their handlers. The listeners themselves are v3 (Admin API), control (read-only views), status and metricsd;
+// catalog knows the schemas that two of them show.
 package admin
 
 import (
@@ -39,6 +40,8 @@ type ServerOptions struct {
 	Name string
 	// MaxBody is the largest request body in bytes that reaches Handler; values below 1 allow 4 KiB.
 	MaxBody int
+	// BodyLimit, when it returns more than 0, is used instead of MaxBody for the request that has this head. May be nil.
+	BodyLimit func(*fasthttp.RequestHeader) int
 	// TooLarge answers a request whose body is larger; the connection is closed afterwards. Nil means the 413 page.
 	TooLarge fasthttp.RequestHandler
 	// Logf gets the complaints of the server; nil drops them.
@@ -65,8 +68,12 @@ func NewServer(o ServerOptions) *fasthttp.Server {
 			}
 			Page(ctx, statusOf(err))
 		},
-		HeaderReceived: func(*fasthttp.RequestHeader) fasthttp.RequestConfig {
-			return fasthttp.RequestConfig{ReadTimeout: bodyTimeout}
+		HeaderReceived: func(head *fasthttp.RequestHeader) fasthttp.RequestConfig {
+			c := fasthttp.RequestConfig{ReadTimeout: bodyTimeout}
+			if o.BodyLimit != nil {
+				c.MaxRequestBodySize = max(o.BodyLimit(head), 0)
+			}
+			return c
 		},
 		MaxRequestBodySize:           o.MaxBody,
 		ReadBufferSize:               maxHead,

@@ -3,8 +3,8 @@
 package expr
 
 // Getter returns the value of one variable of src. dst is an empty slice that may have room to spare; the value is either appended to
-// it or borrowed memory that nobody changes before Eval returns. False says that there is no value.
-type Getter[S any] func(dst []byte, src S) (value []byte, ok bool)
+// it or borrowed memory that nobody changes before Eval returns. A value of kind None is not looked at.
+type Getter[S any] func(dst []byte, src S) (value []byte, kind Kind)
 
 // Expr is a compiled expression. It is immutable and safe for concurrent use.
 type Expr[S any] struct {
@@ -63,12 +63,12 @@ func (n *node[S]) eval(src S, scratch *Scratch) bool {
 		return n.negate
 	default:
 		var value []byte
-		ok := false
+		kind := None
 		if n.get != nil {
-			value, ok = n.get(scratch.buf[:0], src)
+			value, kind = n.get(scratch.buf[:0], src)
 			scratch.grow(len(value))
 		}
-		return n.test.holds(value, ok) != n.negate
+		return n.test.holds(value, kind) != n.negate
 	}
 }
 

@@ -13,10 +13,21 @@ import (
 type request map[string]string
 
 func resolveRequest(name string) Getter[request] {
-	return func(dst []byte, src request) ([]byte, bool) {
+	return func(dst []byte, src request) ([]byte, Kind) {
 		v, ok := src[name]
-		return append(dst, v...), ok
+		if !ok {
+			return dst, None
+		}
+		return append(dst, v...), Text
 	}
+}
+
+// textOf is the getter of a source that is one text; an empty one is absent.
+func textOf(dst []byte, src string) ([]byte, Kind) {
+	if src == "" {
+		return dst, None
+	}
+	return append(dst, src...), Text
 }
 
 func decode(t testing.TB, text string, useNumber bool) any {
@@ -233,6 +244,55 @@ func TestAlways(t *testing.T) {
 	}
 }
 
+// Values out of a body have types: operators compare them strictly, as a Lua table would.
+func TestTypedValues(t *testing.T) {
+	type value struct {
+		kind Kind
+		text string
+	}
+	list := value{List, string(AppendItem(AppendItem(AppendItem(AppendItem(nil, Text, []byte("a")), Number, []byte("5.0")), Bool, []byte("true")), Opaque, []byte("null")))}
+	values := map[string]value{
+		"five": {Number, "5.0"}, "text": {Text, "5"}, "yes": {Bool, "true"}, "no": {Bool, "false"}, "null": {Opaque, "null"}, "list": list, "empty": {List, ""},
+	}
+	for rule, want := range map[string]string{
+		`["==",5]`: "five text", `["==","5"]`: "text", `["==","5.0"]`: "", `["==",true]`: "yes", `["==",false]`: "no", `["==","true"]`: "", `["==",null]`: "none",
+		`["~=",5]`: "yes no null list empty none", `["~=",true]`: "five text no null list empty none", `["~=",null]`: "five text yes no null list empty",
+		`[">",4]`: "five text", `["<=","5"]`: "five text", `[">",0]`: "five text",
+		`["~~","^5"]`: "five text", `["~~","^true$"]`: "yes", `["~~",""]`: "five text yes no",
+		`["in",["5"]]`: "text", `["in",[5]]`: "five", `["in",[true,null]]`: "yes",
+		`["has","a"]`: "list", `["has",5]`: "list", `["has",true]`: "list", `["has","5.0"]`: "", `["has",false]`: "", `["has",null]`: "", `["has",["a"]]`: "",
+		`["ipmatch","0.0.0.0/0"]`: "",
+	} {
+		got := ""
+		for _, name := range strings.Fields("five text yes no null list empty none") {
+			raw := append([]any{name}, decode(t, rule, false).([]any)...)
+			e, err := Compile([]any{raw}, func(name string) Getter[struct{}] {
+				return func(dst []byte, _ struct{}) ([]byte, Kind) { return append(dst, values[name].text...), values[name].kind }
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var scratch Scratch
+			if e.Eval(struct{}{}, &scratch); e.Eval(struct{}{}, &scratch) {
+				got += " " + name
+			}
+			if n := testing.AllocsPerRun(10, func() { e.Eval(struct{}{}, &scratch) }); n != 0 && !raceEnabled {
+				t.Errorf("%s of %s allocates %v times", rule, name, n)
+			}
+		}
+		if strings.TrimSpace(got) != want {
+			t.Errorf("%s holds for %q, want %q", rule, got, want)
+		}
+	}
+}
+
+func TestJoined(t *testing.T) {
+	list := AppendItem(AppendItem(AppendItem(nil, Text, []byte("a")), Opaque, nil), Number, []byte("7"))
+	if got := string(Joined(list)); got != "a, , 7" {
+		t.Errorf("%q", got)
+	}
+}
+
 // A nil getter, and no resolver at all, mean that the variable has no value.
 func TestUnresolved(t *testing.T) {
 	raw := decode(t, `[["a","==",null],["b","~=","x"]]`, false)
@@ -252,9 +312,9 @@ func TestBorrowedValue(t *testing.T) {
 	type lender struct{ a, b []byte }
 	resolve := func(name string) Getter[*lender] {
 		if name == "a" {
-			return func(_ []byte, src *lender) ([]byte, bool) { return src.a, true }
+			return func(_ []byte, src *lender) ([]byte, Kind) { return src.a, Text }
 		}
-		return func(dst []byte, src *lender) ([]byte, bool) { return append(dst, src.b...), true }
+		return func(dst []byte, src *lender) ([]byte, Kind) { return append(dst, src.b...), Text }
 	}
 	e, err := Compile(decode(t, `[["a","~~","^a+$"],["b","==","bbb"],["a","~~","^a+$"]]`, false), resolve)
 	if err != nil {
@@ -370,7 +430,7 @@ func FuzzCompile(f *testing.F) {
 			return
 		}
 		e, err := Compile(raw, func(string) Getter[string] {
-			return func(dst []byte, src string) ([]byte, bool) { return append(dst, src...), src != "" }
+			return textOf
 		})
 		if invalid := Validate(raw); (err == nil) != (invalid == nil) {
 			t.Fatalf("Compile: %v, Validate: %v", err, invalid)
@@ -385,7 +445,7 @@ func FuzzCompile(f *testing.F) {
 			return // an empty rule can't be nested; a pattern may run out of time once and not again
 		}
 		not, err := Compile(twin, func(string) Getter[string] {
-			return func(_ []byte, src string) ([]byte, bool) { return []byte(src), src != "" }
+			return textOf
 		})
 		if err != nil {
 			if err == errTooDeep {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -59,27 +60,23 @@ func operatorOf(s string) operator {
 type literalKind uint8
 
 const (
-	literalOther  literalKind = iota // a bool, an array, an object: equal to no value
+	literalOther  literalKind = iota // an array, an object: equal to no value
 	literalNull                      // equal to the absent value
 	literalString                    // equal byte for byte
 	literalNumber                    // equal to a value that reads as the same number
+	literalBool                      // equal to the same truth value, not to its name
 )
 
 // predicate is an operator with its literal, prepared for comparing.
 type predicate struct {
-	op      operator
-	literal literalKind
-	str     string
-	num     float64 // NaN compares false with everything, which is what a literal that is no number does
-	pattern pattern
-	members []string
-	// set replaces a long list of members.
-	set      map[string]struct{}
+	op       operator
+	literal  literalKind
+	str      string  // of a bool: its name
+	num      float64 // NaN compares false with everything, which is what a literal that is no number does
+	pattern  pattern
+	members  members
 	prefixes []netip.Prefix
 }
-
-// linearMembers is how long a list may be before a set is faster.
-const linearMembers = 8
 
 func newPredicate(opText string, literal any) (predicate, error) {
 	p := predicate{op: operatorOf(opText)}
@@ -89,9 +86,14 @@ func newPredicate(opText string, literal any) (predicate, error) {
 	case opEqual, opNotEqual:
 		if num, ok := number(literal); ok {
 			p.literal, p.num = literalNumber, num
-		} else if s, ok := literal.(string); ok {
-			p.literal, p.str = literalString, s
-		} else if literal == nil {
+			break
+		}
+		switch literal := literal.(type) {
+		case string:
+			p.literal, p.str = literalString, literal
+		case bool:
+			p.literal, p.str = literalBool, strconv.FormatBool(literal)
+		case nil:
 			p.literal = literalNull
 		}
 	case opGreater, opGreaterEqual, opLess, opLessEqual:
@@ -108,28 +110,14 @@ func newPredicate(opText string, literal any) (predicate, error) {
 			p.pattern = newPattern(s, p.op == opMatchFold)
 		}
 	case opIn:
-		p.setMembers(literal)
+		elements, _ := list(literal)
+		p.members = newMembers(elements)
+	case opHas:
+		p.members = newMembers([]any{literal})
 	case opIPMatch:
 		return p, p.setPrefixes(literal)
 	}
 	return p, nil
-}
-
-// setMembers keeps the strings of an array. Values are text and compare strictly, so that no other element can be equal to one.
-func (p *predicate) setMembers(literal any) {
-	elements, _ := list(literal)
-	for _, element := range elements {
-		if s, ok := element.(string); ok {
-			p.members = append(p.members, s)
-		}
-	}
-	if len(p.members) <= linearMembers {
-		return
-	}
-	p.set = make(map[string]struct{}, len(p.members))
-	for _, s := range p.members {
-		p.set[s] = struct{}{}
-	}
 }
 
 func (p *predicate) setPrefixes(literal any) error {
@@ -151,45 +139,57 @@ func (p *predicate) setPrefixes(literal any) error {
 	return nil
 }
 
-// holds compares a value with the literal. ok is false for the absent value.
-func (p *predicate) holds(value []byte, ok bool) bool {
+// holds compares a value with the literal.
+func (p *predicate) holds(value []byte, kind Kind) bool {
 	switch p.op {
 	case opEqual:
-		return p.equal(value, ok)
+		return p.equal(value, kind)
 	case opNotEqual:
-		return !p.equal(value, ok)
+		return !p.equal(value, kind)
 	case opGreater, opGreaterEqual, opLess, opLessEqual:
-		if !ok {
-			return false
-		}
-		num, ok := parseNumber(value)
+		num, ok := numberOf(value, kind)
 		return ok && p.ordered(num)
 	case opMatch, opMatchFold:
-		return ok && p.pattern.match(value)
+		return (kind == Text || kind == Number || kind == Bool) && p.pattern.match(value)
 	case opIn:
-		return ok && p.isMember(value)
+		return p.members.contain(value, kind)
 	case opIPMatch:
-		return ok && p.contains(value)
-	default: // has: a single value has no elements
+		return kind == Text && p.contains(value)
+	default: // has: only a list has elements
+		if kind != List {
+			return false
+		}
+		for kind, value := range Items(value) {
+			if p.members.contain(value, kind) {
+				return true
+			}
+		}
 		return false
 	}
 }
 
-func (p *predicate) equal(value []byte, ok bool) bool {
+func (p *predicate) equal(value []byte, kind Kind) bool {
 	switch p.literal {
 	case literalString:
-		return ok && string(value) == p.str
+		return kind == Text && string(value) == p.str
+	case literalBool:
+		return kind == Bool && string(value) == p.str
 	case literalNumber:
-		if !ok {
-			return false
-		}
-		num, ok := parseNumber(value)
+		num, ok := numberOf(value, kind)
 		return ok && num == p.num
 	case literalNull:
-		return !ok
+		return kind == None
 	default:
 		return false
 	}
+}
+
+// numberOf converts a value as comparisons with numbers do: text that reads as one counts.
+func numberOf(value []byte, kind Kind) (float64, bool) {
+	if kind != Text && kind != Number {
+		return 0, false
+	}
+	return parseNumber(value)
 }
 
 func (p *predicate) ordered(num float64) bool {
@@ -203,19 +203,6 @@ func (p *predicate) ordered(num float64) bool {
 	default:
 		return num <= p.num
 	}
-}
-
-func (p *predicate) isMember(value []byte) bool {
-	if p.set != nil {
-		_, ok := p.set[string(value)]
-		return ok
-	}
-	for _, s := range p.members {
-		if string(value) == s {
-			return true
-		}
-	}
-	return false
 }
 
 func (p *predicate) contains(value []byte) bool {

@@ -61,16 +61,19 @@ var (
 
 // Faults of the gateway itself.
 var (
-	NoRoute          = &Fault{"no_route", Gateway, 404, Never}
-	NoUpstream       = &Fault{"no_upstream", Gateway, 503, Never}
-	NoEndpoint       = &Fault{"no_endpoint", Gateway, 503, Never}
-	MissingUpstream  = &Fault{"missing_upstream", Gateway, 502, Never}
-	MissingService   = &Fault{"missing_service", Gateway, 404, Never}
-	UnknownNode      = &Fault{"unknown_node_address", Gateway, 503, Unsent}
-	AllTried         = &Fault{"all_endpoints_tried", Gateway, 502, Never}
-	RetryDeadline    = &Fault{"retry_deadline", Gateway, 502, Never}
-	Panic            = &Fault{"panic", Gateway, 500, Never}
-	NoUpstreamSocket = &Fault{"no_upstream_socket", Gateway, 503, Never}
+	NoRoute         = &Fault{"no_route", Gateway, 404, Never}
+	NoUpstream      = &Fault{"no_upstream", Gateway, 503, Never}
+	NoEndpoint      = &Fault{"no_endpoint", Gateway, 503, Never}
+	MissingUpstream = &Fault{"missing_upstream", Gateway, 502, Never}
+	MissingService  = &Fault{"missing_service", Gateway, 404, Never}
+	// MissingPluginConfig and MissingGroup: without its plugins a route would let through more than its author meant.
+	MissingPluginConfig = &Fault{"missing_plugin_config", Gateway, 503, Never}
+	MissingGroup        = &Fault{"missing_consumer_group", Gateway, 503, Never}
+	UnknownNode         = &Fault{"unknown_node_address", Gateway, 503, Unsent}
+	AllTried            = &Fault{"all_endpoints_tried", Gateway, 502, Never}
+	RetryDeadline       = &Fault{"retry_deadline", Gateway, 502, Never}
+	Panic               = &Fault{"panic", Gateway, 500, Never}
+	NoUpstreamSocket    = &Fault{"no_upstream_socket", Gateway, 503, Never}
 )
 
 // Faults of an attempt.
@@ -95,7 +98,7 @@ var (
 func All() []*Fault {
 	return []*Fault{
 		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
-		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, UnknownNode, AllTried, RetryDeadline, Panic, NoUpstreamSocket,
+		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, AllTried, RetryDeadline, Panic, NoUpstreamSocket,
 		ConnectFailed, ConnectTimeout, TLSFailed, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
 		BadBody, ReadTimeout,
 	}

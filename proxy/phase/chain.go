@@ -2,7 +2,7 @@ package phase
 
 import "headgate/proxy/fault"
 
-// Chain is the plugins of one route (or of the global rules), split by phase and sorted. It is built once and immutable.
+// Chain is the plugins of one document, or of all global rules, split by phase and sorted. It is built once and immutable.
 type Chain struct {
 	Names     []string // every plugin, in the order of execution
 	Rewriters []Rewriter
@@ -13,52 +13,90 @@ type Chain struct {
 	Chunkers   []Chunker
 	Finishers  []Finisher
 	Closers    []Closer
+
+	places [phases][]place // of the instances of each phase, in the same order
+	has    kindSet         // the plugins that the document configures, even to switch them off
+	runs   kindSet         // those that are switched on
+	slots  SlotRange
 }
 
+// The phases, as indices of Chain.places.
+const (
+	rewritePhase = iota
+	accessPhase
+	sendPhase
+	responsePhase
+	chunkPhase
+	donePhase
+	phases
+)
+
+// place is where an instance stands among those of other chains.
+type place struct {
+	priority int
+	kind     uint8
+}
+
+// kindSet is a set of plugin kinds.
+type kindSet [4]uint64
+
+func (s *kindSet) add(kind uint8)           { s[kind>>6] |= 1 << (kind & 63) }
+func (s *kindSet) contains(kind uint8) bool { return s[kind>>6]>>(kind&63)&1 != 0 }
+
 // NewChain splits instances, which are in the order of execution, by the phases they implement.
-func NewChain(instances []Instance) *Chain {
-	c := &Chain{}
+func NewChain(instances []Instance) *Chain { return NewChainOf(instances, nil, SlotRange{}) }
+
+// NewChainOf is NewChain for a document that also switches the kinds off off; slots is what the instances have reserved.
+func NewChainOf(instances []Instance, off []uint8, slots SlotRange) *Chain {
+	c := &Chain{slots: slots}
+	for _, k := range off {
+		c.has.add(k)
+	}
 	for n := range instances {
 		i := &instances[n]
 		c.Names = append(c.Names, i.Name)
+		c.has.add(i.Kind)
+		c.runs.add(i.Kind)
+		at := place{i.Priority, i.Kind}
 		if v, ok := i.Plugin.(Rewriter); ok {
 			if i.guarded() {
 				v = guardedRewriter{i, v}
 			}
-			c.Rewriters = append(c.Rewriters, v)
+			c.Rewriters, c.places[rewritePhase] = append(c.Rewriters, v), append(c.places[rewritePhase], at)
 		}
 		if v, ok := i.Plugin.(Accessor); ok {
 			if i.guarded() {
 				v = guardedAccessor{i, v}
 			}
-			c.Accessors = append(c.Accessors, v)
+			c.Accessors, c.places[accessPhase] = append(c.Accessors, v), append(c.places[accessPhase], at)
 		}
 		if v, ok := i.Plugin.(Sender); ok {
 			if i.guarded() {
 				v = guardedSender{i, v}
 			}
-			c.Senders = append(c.Senders, v)
+			c.Senders, c.places[sendPhase] = append(c.Senders, v), append(c.places[sendPhase], at)
 		}
 		if v, ok := i.Plugin.(Finisher); ok {
 			if i.guarded() {
 				v = guardedFinisher{i, v}
 			}
-			c.Finishers = append(c.Finishers, v)
+			c.Finishers, c.places[donePhase] = append(c.Finishers, v), append(c.places[donePhase], at)
 		}
 	}
 	for n := len(instances) - 1; n >= 0; n-- {
 		i := &instances[n]
+		at := place{i.Priority, i.Kind}
 		if v, ok := i.Plugin.(Responder); ok {
 			if i.guarded() {
 				v = guardedResponder{i, v}
 			}
-			c.Responders = append(c.Responders, v)
+			c.Responders, c.places[responsePhase] = append(c.Responders, v), append(c.places[responsePhase], at)
 		}
 		if v, ok := i.Plugin.(Chunker); ok {
 			if i.guarded() {
 				v = guardedChunker{i, v}
 			}
-			c.Chunkers = append(c.Chunkers, v)
+			c.Chunkers, c.places[chunkPhase] = append(c.Chunkers, v), append(c.places[chunkPhase], at)
 		}
 		if v, ok := i.Plugin.(Closer); ok {
 			c.Closers = append(c.Closers, v)
@@ -67,9 +105,13 @@ func NewChain(instances []Instance) *Chain {
 	return c
 }
 
-// Rewrite runs the rewrite phase of the route's chain (the global one when global is set) and says whether to go on.
-func (x *Exchange) Rewrite(global bool) Verdict {
-	c := x.pick(global)
+// RewriteGlobal runs the rewrite phase of the global rules and says whether to go on.
+func (x *Exchange) RewriteGlobal() Verdict { return x.rewrite(x.global) }
+
+// Rewrite runs the rewrite phase of the route's plugins and says whether to go on.
+func (x *Exchange) Rewrite() Verdict { return x.rewrite(x.chain) }
+
+func (x *Exchange) rewrite(c *Chain) Verdict {
 	if c == nil {
 		return Continue
 	}
@@ -81,13 +123,12 @@ func (x *Exchange) Rewrite(global bool) Verdict {
 	return Continue
 }
 
-// Access runs the access phase, as Rewrite does.
-func (x *Exchange) Access(global bool) Verdict {
-	c := x.pick(global)
-	if c == nil {
+// AccessGlobal runs the access phase of the global rules and says whether to go on.
+func (x *Exchange) AccessGlobal() Verdict {
+	if x.global == nil {
 		return Continue
 	}
-	for _, p := range c.Accessors {
+	for _, p := range x.global.Accessors {
 		if p.Access(x) == Stop {
 			return x.stop()
 		}
@@ -95,13 +136,46 @@ func (x *Exchange) Access(global bool) Verdict {
 	return Continue
 }
 
-// Send runs the send phase of both chains before an attempt.
-func (x *Exchange) Send() Verdict {
-	for _, c := range [2]*Chain{x.global, x.chain} {
-		if c == nil {
-			continue
+// Access runs the access phase of the route's plugins, and of the consumer's where there is one, as Rewrite does.
+func (x *Exchange) Access() Verdict {
+	if x.joined {
+		for w := x.walk(accessPhase); w.next(); {
+			if w.chain.Accessors[w.index].Access(x) == Stop {
+				return x.stop()
+			}
 		}
-		for _, p := range c.Senders {
+		return Continue
+	}
+	if x.chain == nil {
+		return Continue
+	}
+	for _, p := range x.chain.Accessors {
+		if p.Access(x) == Stop {
+			return x.stop()
+		}
+	}
+	return Continue
+}
+
+// Send runs the send phase before an attempt: of the global rules, then of the route.
+func (x *Exchange) Send() Verdict {
+	if x.global != nil {
+		for _, p := range x.global.Senders {
+			if p.Send(x) == Stop {
+				return x.stop()
+			}
+		}
+	}
+	if x.joined {
+		for w := x.walk(sendPhase); w.next(); {
+			if w.chain.Senders[w.index].Send(x) == Stop {
+				return x.stop()
+			}
+		}
+		return Continue
+	}
+	if x.chain != nil {
+		for _, p := range x.chain.Senders {
 			if p.Send(x) == Stop {
 				return x.stop()
 			}
@@ -110,13 +184,19 @@ func (x *Exchange) Send() Verdict {
 	return Continue
 }
 
-// Respond runs the response phase: the route's chain, then the global one, each last plugin first.
+// Respond runs the response phase: of the route, then of the global rules, each last plugin first.
 func (x *Exchange) Respond() {
-	for _, c := range [2]*Chain{x.chain, x.global} {
-		if c == nil {
-			continue
+	if x.joined {
+		for w := x.walk(responsePhase); w.next(); {
+			w.chain.Responders[w.index].Response(x)
 		}
-		for _, p := range c.Responders {
+	} else if x.chain != nil {
+		for _, p := range x.chain.Responders {
+			p.Response(x)
+		}
+	}
+	if x.global != nil {
+		for _, p := range x.global.Responders {
 			p.Response(x)
 		}
 	}
@@ -124,17 +204,24 @@ func (x *Exchange) Respond() {
 
 // HasChunkers says whether any plugin wants to see the body.
 func (x *Exchange) HasChunkers() bool {
-	return x.chain != nil && len(x.chain.Chunkers) > 0 || x.global != nil && len(x.global.Chunkers) > 0
+	for _, c := range [4]*Chain{x.chain, x.group, x.own, x.global} {
+		if c != nil && len(c.Chunkers) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // Chunk passes one piece of the body through every chunk plugin.
 func (x *Exchange) Chunk(p []byte, last bool) ([]byte, error) {
 	var err error
-	for _, c := range [2]*Chain{x.chain, x.global} {
-		if c == nil {
-			continue
+	for w := x.walk(chunkPhase); w.next(); {
+		if p, err = w.chain.Chunkers[w.index].Chunk(x, p, last); err != nil {
+			return nil, err
 		}
-		for _, k := range c.Chunkers {
+	}
+	if x.global != nil {
+		for _, k := range x.global.Chunkers {
 			if p, err = k.Chunk(x, p, last); err != nil {
 				return nil, err
 			}
@@ -150,12 +237,18 @@ func (x *Exchange) Finish(panicked func(any)) {
 		return
 	}
 	x.done = true
-	for _, c := range [2]*Chain{x.chain, x.global} {
-		if c == nil {
-			continue
+	if x.joined {
+		for w := x.walk(donePhase); w.next(); {
+			x.finishOne(w.chain.Finishers[w.index], panicked)
 		}
-		for i := range c.Finishers {
-			x.finishOne(c.Finishers[i], panicked)
+	} else if x.chain != nil {
+		for i := range x.chain.Finishers {
+			x.finishOne(x.chain.Finishers[i], panicked)
+		}
+	}
+	if x.global != nil {
+		for i := range x.global.Finishers {
+			x.finishOne(x.global.Finishers[i], panicked)
 		}
 	}
 }
@@ -182,11 +275,4 @@ func (x *Exchange) Fail(f *fault.Fault) {
 func (x *Exchange) stop() Verdict {
 	x.stopped = true
 	return Stop
-}
-
-func (x *Exchange) pick(global bool) *Chain {
-	if global {
-		return x.global
-	}
-	return x.chain
 }

@@ -58,7 +58,7 @@ func chain(log *[]string, probes ...*probe) *Chain {
 
 // run takes x through all phases as the engine does.
 func run(x *Exchange) {
-	if x.Rewrite(true) == Continue && x.Rewrite(false) == Continue && x.Access(true) == Continue && x.Access(false) == Continue {
+	if x.RewriteGlobal() == Continue && x.Rewrite() == Continue && x.AccessGlobal() == Continue && x.Access() == Continue {
 		x.Send()
 	}
 	x.Respond()
@@ -73,7 +73,7 @@ func TestOrderOfPhases(t *testing.T) {
 	x := &Exchange{}
 	x.Begin(&Settings{})
 	c := chain(&log, &probe{name: "a"}, &probe{name: "b"})
-	x.Enter(chain(&log, &probe{name: "g"}, &probe{name: "h"}), c, 0)
+	x.Enter(chain(&log, &probe{name: "g"}, &probe{name: "h"}), c)
 	run(x)
 	want := "g.rewrite h.rewrite a.rewrite b.rewrite g.access h.access a.access b.access g.send h.send a.send b.send " +
 		"b.response a.response h.response g.response b.chunk a.chunk h.chunk g.chunk a.done b.done g.done h.done"
@@ -107,7 +107,7 @@ func TestStopEndsTheRequestPhasesOnly(t *testing.T) {
 		var log []string
 		x := &Exchange{}
 		x.Begin(&Settings{})
-		x.Enter(nil, chain(&log, &probe{name: "a", stop: phase}, &probe{name: "b"}), 0)
+		x.Enter(nil, chain(&log, &probe{name: "a", stop: phase}, &probe{name: "b"}))
 		run(x)
 		// The order of the response phase has a test of its own.
 		log = slices.DeleteFunc(log, func(s string) bool { return strings.HasSuffix(s, "chunk") || strings.HasSuffix(s, "done") })
@@ -137,7 +137,7 @@ func TestChunkErrorEndsTheBody(t *testing.T) {
 	var log []string
 	bad := errors.New("bad")
 	x := &Exchange{}
-	x.Enter(nil, chain(&log, &probe{name: "a"}, &probe{name: "b", err: bad}), 0)
+	x.Enter(nil, chain(&log, &probe{name: "a"}, &probe{name: "b", err: bad}))
 	if p, err := x.Chunk([]byte("p"), false); p != nil || err != bad {
 		t.Errorf("%q, %v", p, err)
 	}
@@ -149,7 +149,7 @@ func TestChunkErrorEndsTheBody(t *testing.T) {
 func TestFinishTellsEveryoneOnce(t *testing.T) {
 	var log []string
 	x := &Exchange{}
-	x.Enter(chain(&log, &probe{name: "g"}), chain(&log, &probe{name: "a", panic: "done"}, &probe{name: "b", panic: "done"}, &probe{name: "c"}), 0)
+	x.Enter(chain(&log, &probe{name: "g"}), chain(&log, &probe{name: "a", panic: "done"}, &probe{name: "b", panic: "done"}, &probe{name: "c"}))
 	var thrown []any
 	for range 3 {
 		x.Finish(func(r any) { thrown = append(thrown, r) })
@@ -162,7 +162,7 @@ func TestFinishTellsEveryoneOnce(t *testing.T) {
 	}
 	x.Reset()
 	log = nil
-	x.Enter(nil, chain(&log, &probe{name: "z"}), 0)
+	x.Enter(nil, chain(&log, &probe{name: "z"}))
 	x.Finish(func(any) {})
 	if got := strings.Join(log, " "); got != "z.done" {
 		t.Errorf("the next exchange: told %s", got)
@@ -202,8 +202,8 @@ func TestFilterDecidesOnceForAllPhases(t *testing.T) {
 		x := &Exchange{}
 		x.Begin(&Settings{})
 		x.Response.Body = []byte("body")
-		c := NewChain([]Instance{{Name: "a", Plugin: &probe{name: "a", log: &log}, When: when, Slot: 1}})
-		x.Enter(nil, c, 2)
+		c := NewChainOf([]Instance{{Name: "a", Plugin: &probe{name: "a", log: &log}, When: when, Slot: 1}}, nil, SlotRange{Count: 2})
+		x.Enter(nil, c)
 		run(x)
 		want := ""
 		if hold {
@@ -219,8 +219,8 @@ func TestFilterDecidesOnceForAllPhases(t *testing.T) {
 			t.Errorf("a plugin that was passed over changed the body to %q", x.Response.Body)
 		}
 		x.Reset() // the next exchange asks again
-		x.Enter(nil, c, 2)
-		x.Rewrite(false)
+		x.Enter(nil, c)
+		x.Rewrite()
 		if when.n != 2 {
 			t.Errorf("filter %v: the next exchange did not ask", hold)
 		}
@@ -249,8 +249,8 @@ func TestErrorResponseReplacesAnswersOfThePlugin(t *testing.T) {
 	} {
 		x := &Exchange{}
 		x.Begin(&Settings{})
-		x.Enter(nil, NewChain([]Instance{{Name: "a", Plugin: tt.plugin, ErrorBody: tt.body, ErrorType: TypeText}}), 0)
-		x.Access(false)
+		x.Enter(nil, NewChain([]Instance{{Name: "a", Plugin: tt.plugin, ErrorBody: tt.body, ErrorType: TypeText}}))
+		x.Access()
 		kind, _ := x.Response.Header.Get("Content-Type")
 		own, _ := x.Response.Header.Get("X-Own")
 		got := strconv.Itoa(x.Response.Status) + " " + string(kind) + " " + string(x.Response.Body)
@@ -312,10 +312,10 @@ func TestExchangeAllocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := &every{[]byte("X-Tag"), []byte("a, b")}
-	c := NewChain([]Instance{
+	c := NewChainOf([]Instance{
 		{Name: "a", Plugin: p},
 		{Name: "b", Plugin: p, When: filter, Slot: 1, ErrorBody: []byte("e"), ErrorType: TypeText},
-	})
+	}, nil, SlotRange{Count: 2})
 	g := NewChain([]Instance{{Name: "g", Plugin: p}})
 	settings := &Settings{}
 	client := []byte("192.0.2.1")
@@ -326,8 +326,8 @@ func TestExchangeAllocs(t *testing.T) {
 		x.Begin(settings)
 		x.Client.Text = client
 		x.Request.Header.Add(p.name, p.value)
-		x.Enter(g, c, 2)
-		if x.Rewrite(true) == Stop || x.Rewrite(false) == Stop || x.Access(true) == Stop || x.Access(false) == Stop || x.Send() == Stop {
+		x.Enter(g, c)
+		if x.RewriteGlobal() == Stop || x.Rewrite() == Stop || x.AccessGlobal() == Stop || x.Access() == Stop || x.Send() == Stop {
 			t.Fatal("stopped")
 		}
 		x.Fail(fault.ConnectFailed)
@@ -346,14 +346,14 @@ func TestExchangeAllocs(t *testing.T) {
 
 func BenchmarkCycle(b *testing.B) {
 	p := &every{[]byte("X-Tag"), []byte("a, b")}
-	c := NewChain([]Instance{{Name: "a", Plugin: p}})
+	c := NewChainOf([]Instance{{Name: "a", Plugin: p}}, nil, SlotRange{Count: 1})
 	settings, x, panicked := &Settings{}, &Exchange{}, func(any) {}
 	b.ReportAllocs()
 	for b.Loop() {
 		x.Begin(settings)
-		x.Enter(nil, c, 1)
-		x.Rewrite(false)
-		x.Access(false)
+		x.Enter(nil, c)
+		x.Rewrite()
+		x.Access()
 		x.Send()
 		x.Respond()
 		x.Finish(panicked)

@@ -20,7 +20,9 @@ type Exchange struct {
 
 	// Route is the matched route, nil when none matched. Match holds what the router learned: the pattern and its parameters.
 	Route *Route
-	Match route.Match
+	// Registry has the consumers of the exchange's snapshot.
+	Registry Registry
+	Match    route.Match
 
 	// Upstream is where the exchange will be sent; the engine sets the route's own before the access phase, a split replaces it.
 	Upstream Upstream
@@ -44,14 +46,17 @@ type Exchange struct {
 	settings  *Settings
 	principal *Principal
 	global    *Chain
-	chain     *Chain
-	stopped   bool
-	done      bool
-	slots     []Slot
-	arena     []byte
-	captures  [][]byte
-	id        requestID
-	clock     localTime
+	chain     *Chain // of the route
+	// own and group are the chains of the consumer and its group once Join has brought them in.
+	own, group *Chain
+	joined     bool
+	stopped    bool
+	done       bool
+	slots      [slotClasses][]Slot
+	arena      []byte
+	captures   [][]byte
+	id         requestID
+	clock      localTime
 }
 
 // Settings are the facts of the process that an exchange answers with.
@@ -197,16 +202,9 @@ type Route struct {
 	ServiceName           string
 	// Key is the store key, "routes/1".
 	Key string
+	// Compiled is the engine's own form of the route.
+	Compiled any
 }
-
-// Slot is a plugin's private memory in the exchange; zero at the start.
-type Slot struct {
-	Int int64
-	Ptr any
-}
-
-// Slot returns slot i, as reserved with Env.Slot.
-func (x *Exchange) Slot(i int) *Slot { return &x.slots[i] }
 
 // Settings returns the facts of the process.
 func (x *Exchange) Settings() *Settings { return x.settings }
@@ -251,11 +249,10 @@ func (x *Exchange) Begin(s *Settings) {
 
 // Enter sets the chains that the exchange runs through: that of the global rules and that of the route, either may be nil. It may be
 // called again when the route becomes known; slots keep their content.
-func (x *Exchange) Enter(global, chain *Chain, slots int) {
+func (x *Exchange) Enter(global, chain *Chain) {
 	x.global, x.chain = global, chain
-	for len(x.slots) < slots {
-		x.slots = append(x.slots, Slot{})
-	}
+	x.reserve(global)
+	x.reserve(chain)
 }
 
 // maxKept bounds the memory, in bytes, that one buffer of a resting exchange holds on to.
@@ -265,11 +262,14 @@ const maxKept = 64 << 10
 func (x *Exchange) Reset() {
 	x.Request.Header.Reset()
 	x.Response.Header.Reset()
-	clear(x.slots)
+	for i := range x.slots {
+		clear(x.slots[i])
+		x.slots[i] = x.slots[i][:0]
+	}
 	clear(x.captures[:cap(x.captures)])
 	next := Exchange{
 		Scratch:  x.Scratch,
-		slots:    x.slots[:0],
+		slots:    x.slots,
 		arena:    emptied(x.arena),
 		captures: x.captures[:0],
 		clock:    x.clock,

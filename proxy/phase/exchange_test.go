@@ -78,7 +78,7 @@ func fill(t *testing.T, v reflect.Value) {
 		v.SetUint(77)
 	case reflect.Pointer:
 		switch v.Interface().(type) {
-		case *Settings, *Chain, *Route, *fault.Fault, *time.Location:
+		case *Settings, *Chain, *Route, *Principal, *fault.Fault, *time.Location:
 			v.Set(reflect.New(v.Type().Elem()))
 		}
 	case reflect.Interface:
@@ -115,12 +115,14 @@ func TestResetLeavesNothingBehind(t *testing.T) {
 			t.Errorf("%s: length %d, capacity %d", name, len(b), cap(b))
 		}
 	}
-	if x.Request.Header.Len()+x.Response.Header.Len()+len(x.slots)+len(x.captures) != 0 {
+	if x.Request.Header.Len()+x.Response.Header.Len()+len(x.slots[RouteSlots])+len(x.captures) != 0 {
 		t.Error("headers, slots or captures have content")
 	}
-	for _, s := range x.slots[:cap(x.slots)] {
-		if s != (Slot{}) {
-			t.Errorf("a slot holds %v", s)
+	for _, class := range x.slots {
+		for _, s := range class[:cap(class)] {
+			if s != (Slot{}) {
+				t.Errorf("a slot holds %v", s)
+			}
 		}
 	}
 	for _, c := range x.captures[:cap(x.captures)] {
@@ -128,7 +130,8 @@ func TestResetLeavesNothingBehind(t *testing.T) {
 			t.Errorf("a capture holds %q", c)
 		}
 	}
-	x.arena, x.Wire.Out, x.Wire.In, x.slots, x.captures = nil, nil, nil, nil, nil
+	x.arena, x.Wire.Out, x.Wire.In, x.captures = nil, nil, nil, nil
+	x.slots = [slotClasses][]Slot{}
 	x.Request.Header, x.Response.Header = Header{}, Header{}
 	x.clock = localTime{}
 	v := reflect.ValueOf(x).Elem()
@@ -151,15 +154,20 @@ func TestResetDropsLargeBuffers(t *testing.T) {
 
 func TestSlotsKeepTheirContentWhenTheRouteBecomesKnown(t *testing.T) {
 	var x Exchange
-	x.Enter(nil, nil, 1)
-	x.Slot(0).Int = 5
-	x.Enter(nil, &Chain{}, 3)
-	if x.Slot(0).Int != 5 || *x.Slot(2) != (Slot{}) {
+	global := SlotRange{Class: GlobalSlots}
+	ofGlobal := global.Reserve()
+	x.Enter(NewChainOf(nil, nil, global), nil)
+	x.Slot(ofGlobal).Int = 5
+	var own SlotRange
+	first, last := own.Reserve(), own.Reserve()
+	x.Enter(NewChainOf(nil, nil, global), NewChainOf(nil, nil, own))
+	if x.Slot(ofGlobal).Int != 5 || *x.Slot(first) != (Slot{}) || *x.Slot(last) != (Slot{}) {
 		t.Errorf("slots: %v", x.slots)
 	}
+	x.Slot(last).Int = 7
 	x.Reset()
-	x.Enter(nil, nil, 3)
-	for i := range 3 {
+	x.Enter(NewChainOf(nil, nil, global), NewChainOf(nil, nil, own))
+	for _, i := range []int{ofGlobal, first, last} {
 		if *x.Slot(i) != (Slot{}) {
 			t.Errorf("slot %d of the next exchange holds %v", i, *x.Slot(i))
 		}

@@ -4,6 +4,11 @@ package phase
 type Instance struct {
 	Name   string
 	Plugin any
+	// Kind is the number of the plugin's kind in the list of all, Priority its place among the plugins of other chains.
+	Kind     uint8
+	Priority int
+	// Prefer passes the plugin over where the route has it too (see Kind.PreferRoute).
+	Prefer bool
 	// When, if not nil, must hold for the exchange, or the plugin is passed over in all phases. It is asked once, in the first phase
 	// that the plugin takes part in, so that what the plugin began it also ends. Slot remembers the answer; see Env.Slot.
 	When Predicate
@@ -85,7 +90,7 @@ func (g guardedFinisher) Done(x *Exchange) {
 	}
 }
 
-func (i *Instance) guarded() bool { return i.When != nil || i.ErrorBody != nil }
+func (i *Instance) guarded() bool { return i.When != nil || i.ErrorBody != nil || i.Prefer }
 
 // What Instance.Slot holds once When has been asked.
 const (
@@ -95,6 +100,9 @@ const (
 )
 
 func (i *Instance) applies(x *Exchange) bool {
+	if i.Prefer && x.runs(i.Kind) {
+		return false
+	}
 	if i.When == nil {
 		return true
 	}

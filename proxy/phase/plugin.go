@@ -116,12 +116,14 @@ type Env interface {
 	Recorder(preferName bool) Recorder
 	// CompileExpr compiles a vars expression (contract section 2.4).
 	CompileExpr(raw any) (Predicate, error)
+	// Plugin builds an instance of another kind, which is for authentication, on behalf of this one: for plugins that try several.
+	Plugin(name string, conf []byte) (any, error)
 	// Go notes a goroutine that starts after the configuration is published and must end when done is closed.
 	Go(run func(done <-chan struct{}))
 }
 
-// Counter counts; safe for concurrent use, allocates nothing.
-type Counter interface{ Inc() }
+// Counter counts exchanges; safe for concurrent use, allocates nothing.
+type Counter interface{ Inc(x *Exchange) }
 
 // Recorder records a finished exchange in the per-route metrics.
 type Recorder interface{ Record(x *Exchange) }
@@ -129,22 +131,41 @@ type Recorder interface{ Record(x *Exchange) }
 // Predicate is a compiled vars expression.
 type Predicate interface{ True(x *Exchange) bool }
 
-// Directory finds consumers by what a request shows. Its cost does not depend on their number, and it allocates nothing.
-type Directory interface {
-	// Credential returns the credential whose identity (see ConsumerKind.Identity) is id, nil when there is none. Identities are
-	// compared in constant time.
-	Credential(x *Exchange, id []byte) *Credential
-	// Consumer returns the consumer called name, nil when there is none: for anonymous_consumer.
-	Consumer(x *Exchange, name string) *Principal
+// Directory is where the authentication plugins of one kind find their consumers. Its cost does not depend on their number, and it
+// allocates nothing.
+type Directory struct{ kind uint8 }
+
+// DirectoryOf returns the directory of the kind with that number in the list of all.
+func DirectoryOf(kind uint8) Directory { return Directory{kind} }
+
+// Credential returns the credential whose identity (see ConsumerKind.Identity) is id, nil when there is none. Identities are compared
+// in constant time.
+func (d Directory) Credential(x *Exchange, id []byte) *Credential {
+	if x.Registry == nil {
+		return nil
+	}
+	return x.Registry.Credential(d.kind, id)
+}
+
+// Consumer returns the consumer called name, nil when there is none: for anonymous_consumer.
+func (d Directory) Consumer(x *Exchange, name string) *Principal {
+	if x.Registry == nil {
+		return nil
+	}
+	return x.Registry.Principal(name)
+}
+
+// Registry has the consumers of one snapshot.
+type Registry interface {
+	Credential(kind uint8, id []byte) *Credential
+	Principal(name string) *Principal
 }
 
 // Principal is a compiled consumer. It is immutable.
 type Principal struct {
 	Consumer
-	// Chain has the plugins of the consumer itself, GroupChain those of its group; nil without any.
-	Chain, GroupChain *Chain
-	// GroupMissing says that the group that the consumer names does not exist: its requests are answered with 503.
-	GroupMissing bool
+	// Chain has the plugins of the consumer itself, those for authentication apart; nil without any.
+	Chain *Chain
 }
 
 // Credential is one way for a consumer to show who it is.

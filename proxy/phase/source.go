@@ -1,12 +1,11 @@
 package phase
 
 import (
-	"bytes"
+	"net/netip"
 	"os"
 	"strconv"
 	"time"
 
-	"headgate/proxy/expr"
 	"headgate/proxy/vars"
 )
 
@@ -52,6 +51,15 @@ func (x *Exchange) Var(id vars.ID, dst []byte) ([]byte, bool) {
 		return q.ContentType, len(q.ContentType) > 0
 	case vars.ContentLength:
 		return strconv.AppendInt(dst, int64(len(q.Body)), 10), len(q.Body) > 0
+	case vars.HTTPS:
+		if q.TLS {
+			dst = append(dst, "on"...)
+		}
+		return dst, true
+	case vars.RequestBody:
+		return q.Body, len(q.Body) > 0
+	case vars.GraphQLName, vars.GraphQLOperation, vars.GraphQLRootFields:
+		return inText(x.graphQL(id, dst))
 	}
 	if v, ok := x.varOfClient(id, dst); ok {
 		return v, true
@@ -66,6 +74,8 @@ func (x *Exchange) varOfClient(id vars.ID, dst []byte) ([]byte, bool) {
 	switch id {
 	case vars.RemoteAddr:
 		return x.Client.Text, true
+	case vars.BinaryRemoteAddr:
+		return appendAddr(dst, x.Client.Addr)
 	case vars.RemotePort:
 		return strconv.AppendUint(dst, uint64(x.Client.Port), 10), true
 	case vars.ServerAddr:
@@ -150,6 +160,8 @@ func (x *Exchange) varOfAnswer(id vars.ID, dst []byte) ([]byte, bool) {
 		return appendSeconds(dst, a.Took()), a.Count > 0
 	case vars.UpstreamURI:
 		return x.Request.OutTarget, len(x.Request.OutTarget) > 0
+	case vars.RespBody:
+		return x.Response.Body, len(x.Response.Body) > 0
 	case vars.UpstreamHost:
 		return x.Request.OutHost, len(x.Request.OutHost) > 0
 	}
@@ -232,16 +244,6 @@ func (x *Exchange) Cookie(name string, _ []byte) (value []byte, ok bool) {
 // Param implements vars.Source.
 func (x *Exchange) Param(name string, _ []byte) ([]byte, bool) { return x.Match.Param(name) }
 
-// PostArg implements vars.Source: a field of a form body (contract section 2.5).
-func (x *Exchange) PostArg(name string, dst []byte) ([]byte, bool) {
-	const form = "application/x-www-form-urlencoded"
-	t, _, _ := bytes.Cut(x.Request.ContentType, []byte{';'})
-	if !EqualName(bytes.TrimRight(t, " \t"), form) {
-		return dst, false
-	}
-	return vars.QueryArg(x.Request.Body, name, dst)
-}
-
 func (q *Request) protocol() string {
 	if q.HTTP10 {
 		return "HTTP/1.0"
@@ -263,31 +265,26 @@ func appendQuery(dst, query []byte) []byte {
 	return append(append(dst, '?'), query...)
 }
 
+// appendAddr appends an address as 4 or 16 bytes.
+func appendAddr(dst []byte, addr netip.Addr) ([]byte, bool) {
+	switch {
+	case !addr.IsValid():
+		return dst, false
+	case addr.Is4():
+		octets := addr.As4()
+		return append(dst, octets[:]...), true
+	default:
+		octets := addr.As16()
+		return append(dst, octets[:]...), true
+	}
+}
+
 // appendSeconds appends d in seconds with three places, as nginx prints times.
 func appendSeconds(dst []byte, d time.Duration) []byte {
 	ms := int64(max(d, 0) / time.Millisecond)
 	dst = strconv.AppendInt(dst, ms/1000, 10)
 	return append(dst, '.', byte('0'+ms/100%10), byte('0'+ms/10%10), byte('0'+ms%10))
 }
-
-// CompilePredicate compiles a vars expression over the variables of an exchange.
-func CompilePredicate(raw any) (Predicate, error) {
-	e, err := expr.Compile(raw, func(name string) expr.Getter[*Exchange] {
-		v, ok := vars.Parse(name)
-		if !ok {
-			return nil
-		}
-		return func(dst []byte, x *Exchange) ([]byte, bool) { return v.Value(dst, x) }
-	})
-	if err != nil {
-		return nil, err
-	}
-	return predicate{e}, nil
-}
-
-type predicate struct{ e *expr.Expr[*Exchange] }
-
-func (p predicate) True(x *Exchange) bool { return p.e.Eval(x, &x.Scratch) }
 
 var (
 	_ vars.Source   = (*Exchange)(nil)

@@ -2,6 +2,7 @@ package phase
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"os"
 	"regexp"
 	"strconv"
@@ -31,11 +32,20 @@ func TestEveryVariable(t *testing.T) {
 		"upstream_host": "up.example.com", "upstream_uri": "/v2/chat", "upstream_name": "fake", "balancer_ip": "10.0.0.9", "balancer_port": "8443",
 		"branch": "v2", "time_local": "09/Mar/2026:08:07:06 -0530", "time_iso8601": "2026-03-09T08:07:06-05:30", "msec": "1773063426.054",
 		"consumer_name": "jack", "consumer_group_id": "gold", "route_id": "r1", "route_name": "chat", "service_id": "s7", "service_name": "ai",
+		"binary_remote_addr": "\xc0\x00\x02\x07", "https": "", "request_body": "user=J%C3%BC&n=1", "resp_body": "sorry",
+		"graphql_name": "Q", "graphql_operation": "query", "graphql_root_fields": "owner, repo",
 		"connection_requests": "3", "pid": strconv.Itoa(os.Getpid()), "nginx_version": "3.18.0", "gateway_version": "1.2.3",
 	}
 	x := sample()
+	x.Response.Body = []byte("sorry")
+	asking := sample()
+	asking.Request.ContentType, asking.Request.Body = []byte("application/json"), []byte(`{"query":"query Q {\n owner { name }\n repo }"}`)
 	for id := vars.ID(1); id.String() != ""; id++ {
 		name := id.String()
+		x := x
+		if strings.HasPrefix(name, "graphql_") {
+			x = asking
+		}
 		// Values may be built in the room behind a shorter slice; what stands before it must not suffer.
 		buf := append(make([]byte, 0, 256), "kept"...)
 		v, ok := x.Var(id, buf[4:4])
@@ -60,7 +70,8 @@ func TestEveryVariable(t *testing.T) {
 func TestVariablesOfAnEmptyExchange(t *testing.T) {
 	empty := " args content_type content_length http_host remote_user status upstream_addr upstream_status upstream_response_time " +
 		"upstream_connect_time upstream_header_time upstream_host upstream_uri upstream_name balancer_ip balancer_port branch consumer_name " +
-		"consumer_group_id route_id route_name service_id service_name "
+		"consumer_group_id route_id route_name service_id service_name binary_remote_addr request_body resp_body graphql_name graphql_operation " +
+		"graphql_root_fields "
 	x := &Exchange{}
 	x.Begin(&Settings{})
 	for id := vars.ID(1); id.String() != ""; id++ {
@@ -81,7 +92,7 @@ func TestVariableFamilies(t *testing.T) {
 		{"cookie_a", "3"}, {"cookie_b", "5"}, {"cookie_c", "4"}, {"cookie_none", "-"},
 		{"arg_k", "v"}, {"arg_e", "A b"}, {"arg_flag", "true"}, {"arg_none", "-"},
 		{"uri_param_x", "42"}, {"uri_param_y", "-"},
-		{"post_arg_user", "Jü"}, {"post_arg.n", "1"}, {"post_arg_none", "-"},
+		{"post_arg_user", "Jü"}, {"post_arg.n", "1"}, {"post_arg_none", "-"}, {"post_arg.none", "-"}, {"cookie", "a=1; b=2; a=3, c=4; b=5"},
 		{"sent_http_x_y", "z"}, {"upstream_http_server", "up"}, {"sent_http_none", "-"},
 	} {
 		v, ok := vars.Parse(tt.name)
@@ -105,9 +116,52 @@ func TestPostArgWantsAForm(t *testing.T) {
 	} {
 		x := sample()
 		x.Request.ContentType = []byte(contentType)
-		if _, ok := x.PostArg("user", nil); ok != want {
-			t.Errorf("%q: found %v", contentType, ok)
+		for _, name := range []string{"_user", ".user"} {
+			if _, ok := x.PostArg(name, nil); ok != want {
+				t.Errorf("%q: found %s: %v", contentType, name, ok)
+			}
 		}
+	}
+}
+
+// Expressions tell the types in a body apart; templates see text.
+func TestBodyFields(t *testing.T) {
+	x := sample()
+	x.Request.ContentType, x.Request.Body = []byte("application/json"), []byte(`{"n":5,"s":"a\"b","on":true,"messages":[{"role":"system"},{"role":"user"}],"tags":["x",7]}`)
+	asking := sample()
+	asking.Request.ContentType, asking.Request.Body = []byte("application/graphql"), []byte("query Q { owner { name } }")
+	for _, tt := range []struct {
+		x    *Exchange
+		rule string
+		want bool
+	}{
+		{x, `["post_arg.n","==",5]`, true}, {x, `["post_arg.n","==","5"]`, false}, {x, `["post_arg.on","==",true]`, true}, {x, `["post_arg.s","==","a\"b"]`, true},
+		{x, `["post_arg.messages[*].role","has","user"]`, true}, {x, `["post_arg.messages[*].role","has","tool"]`, false}, {x, `["post_arg.tags","has",7]`, true},
+		{x, `["post_arg_n","==",null]`, true}, {x, `["post_arg.none[*]","==",null]`, true},
+		{asking, `["graphql_root_fields","has","owner"]`, true}, {asking, `["graphql_root_fields","has","name"]`, false}, {asking, `["graphql_name","==","Q"]`, true},
+		{asking, `["graphql_operation","~=","query"]`, false},
+	} {
+		var rule any
+		if err := json.Unmarshal([]byte(tt.rule), &rule); err != nil {
+			t.Fatal(err)
+		}
+		p, err := CompilePredicate([]any{rule})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.True(tt.x); got != tt.want {
+			t.Errorf("%s: %v", tt.rule, got)
+		}
+		if n := testing.AllocsPerRun(20, func() { p.True(tt.x) }); n != 0 && !raceEnabled {
+			t.Errorf("%s allocates %v times", tt.rule, n)
+		}
+	}
+	tpl, err := vars.Compile("${post_arg.messages[*].role} $post_arg.n ${post_arg.s}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, n := tpl.Append([]byte("<"), x); string(got) != `<system, user 5 a"b` || n != 3 {
+		t.Errorf("%s, %d resolved", got, n)
 	}
 }
 

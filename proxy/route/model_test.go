@@ -225,7 +225,7 @@ func TestModel(t *testing.T) {
 				}
 				checkTree(t, &v.table.ids, true)
 				checkTree(t, &v.table.sites, true)
-				checkTree(t, &v.table.paths, true)
+				checkBuckets(t, v.table)
 			}
 		}
 	}
@@ -246,6 +246,83 @@ func checkTree[V any](t *testing.T, n *node[V], root bool) {
 			t.Fatalf("index %q does not fit kid %d, %q", n.index, i, k.text())
 		}
 		checkTree(t, k, false)
+	}
+}
+
+// checkBuckets verifies what the table counts against what it holds, and the invariants of its buckets.
+func checkBuckets(t *testing.T, table *Table[string]) {
+	t.Helper()
+	var free, named, ported int
+	stored := map[sizeCount]uint32{}
+	for r := range table.All {
+		compiled, err := compilePlaces(table.mode, r.ID, r.URIs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hosts := r.Hosts
+		if len(hosts) == 0 {
+			hosts = []string{""}
+		}
+		for _, host := range hosts {
+			switch {
+			case host == "" || host[0] == '*' && table.mode != HostURI:
+				free += len(compiled)
+			case host[0] != '*':
+				named += len(compiled)
+				if strings.Contains(host, ":") {
+					ported += len(compiled)
+				}
+			}
+			for _, p := range compiled {
+				if p.slot == prefixSlot {
+					stored[sizeCount{size: uint16(len(p.stored)), slash: strings.HasSuffix(p.stored, "/")}]++
+				}
+			}
+		}
+	}
+	if table.free != free || table.named != named || table.ported != ported {
+		t.Fatalf("counts %d, %d, %d, want %d, %d, %d", table.free, table.named, table.ported, free, named, ported)
+	}
+	got := map[sizeCount]uint32{}
+	for _, c := range table.sizes.counts {
+		got[sizeCount{size: c.size, slash: c.slash}] = c.n
+	}
+	if !maps.Equal(got, stored) || !slices.IsSortedFunc(table.sizes.counts, func(a, b sizeCount) int { return cmp.Compare(b.size, a.size) }) {
+		t.Fatalf("sizes %v, want %v", table.sizes.counts, stored)
+	}
+	for _, s := range table.buckets.shelves {
+		for i := 0; s != nil && i < fan; i++ {
+			p := &s.pages[i]
+			used := len(slices.DeleteFunc(slices.Clone(p.index), func(cell uint32) bool { return cell == 0 }))
+			if used != len(p.buckets) || used*4 > len(p.index)*3 {
+				t.Fatalf("a page of %d buckets has %d of %d cells in use", len(p.buckets), used, len(p.index))
+			}
+			for n := range p.buckets {
+				checkBucket(t, table, &p.buckets[n])
+			}
+		}
+	}
+}
+
+func checkBucket(t *testing.T, table *Table[string], b *bucket[string]) {
+	t.Helper()
+	host, text := b.key()
+	if table.buckets.find(table.buckets.keyOf(b.slot, host, text)) != b {
+		t.Fatalf("%s%s is not found", host, text)
+	}
+	m := b.more
+	if m == nil {
+		if b.one.entry == nil || b.one.host != string(host) || !strings.HasPrefix(b.one.uri, string(text)) {
+			t.Fatalf("%s%s has %s%s", host, text, b.one.host, b.one.uri)
+		}
+		return
+	}
+	n := len(m.list.candidates)
+	if b.one.entry != nil || m.hosts == nil && m.ports == nil && (n == 0 || n == 1 && m.list.candidates[0].pattern == nil && b.isShort()) {
+		t.Fatalf("%s%s is not settled", host, text)
+	}
+	if m.list.unsorted || !slices.IsSortedFunc(m.list.candidates, func(a, b listed[string]) int { return a.compare(&b.candidate) }) {
+		t.Fatalf("%s%s is not sorted", host, text)
 	}
 }
 

@@ -269,7 +269,7 @@ func TestWithLeavesOldTables(t *testing.T) {
 				t.Errorf("%v: table %d has %d rules and answers %q, want %d and %q", mode, i, tt.table.Len(), strings.Join(got, ";"), tt.len, want)
 			}
 		}
-		if !four.paths.vacant() || !four.sites.vacant() || !four.ids.vacant() {
+		if !four.buckets.vacant() || !four.sites.vacant() || !four.ids.vacant() {
 			t.Errorf("%v: an emptied table keeps nodes", mode)
 		}
 	}
@@ -292,7 +292,7 @@ func TestWithKeepsNoneOfTheCallersSlices(t *testing.T) {
 	if _, ok := table.Get("2"); ok {
 		t.Error("found a rule that is not there")
 	}
-	if got := mustWith(t, table, []string{"1"}); got.Len() != 0 || !got.sites.vacant() {
+	if got := mustWith(t, table, []string{"1"}); got.Len() != 0 || !got.buckets.vacant() {
 		t.Error("the rule was not removed")
 	}
 }

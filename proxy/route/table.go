@@ -1,6 +1,7 @@
 package route
 
 import (
+	"hash/maphash"
 	"math"
 	"slices"
 	"strings"
@@ -8,21 +9,29 @@ import (
 
 // Table is an immutable set of rules. Its methods may be called by any number of goroutines.
 type Table[T any] struct {
-	mode  Mode
-	n     int
-	ids   node[entry[T]]
-	sites node[site[T]]   // HostURI: by reversed host
-	paths node[bucket[T]] // HostURI: the rules without hosts; URI modes: all
+	mode    Mode
+	n       int
+	ids     node[entry[T]]
+	buckets dict[T]    // by host pattern and stored text; in the URI modes patterns with a star are in the buckets of no host
+	noHost  hostKey    // the key of those
+	sizes   sizes      // of the stored prefixes
+	sites   node[site] // HostURI: by reversed suffix
+	// How many places (one URI under one host) are in buckets of no host, under a host name, and under one with a ':'.
+	free, named, ported int
 }
 
-// site is what one host pattern leads to in HostURI mode.
-type site[T any] struct {
-	paths node[bucket[T]]
+// site is a host pattern that starts with a star, in HostURI mode. Its buckets are found by the pattern as it is written.
+type site struct {
+	hostKey
+	places int
 }
 
 // New returns an empty table.
 func New[T any](mode Mode) *Table[T] {
-	return &Table[T]{mode: mode}
+	t := &Table[T]{mode: mode}
+	t.buckets.seed = maphash.MakeSeed()
+	t.noHost.hash = maphash.String(t.buckets.seed, "")
+	return t
 }
 
 // Len returns the number of rules.
@@ -49,7 +58,7 @@ func (t *Table[T]) All(yield func(Rule[T]) bool) {
 // the size of t. An error wraps ErrBadRule, names the rule and leaves no table.
 func (t *Table[T]) With(remove []string, put []Rule[T]) (*Table[T], error) {
 	next := *t
-	x := edit[T]{t: &next, own: new(owner), ownSites: make(map[*site[T]]struct{})}
+	x := edit[T]{t: &next, own: new(owner)}
 	for _, id := range remove {
 		x.remove(id)
 	}
@@ -71,7 +80,7 @@ type place struct {
 	stored  string
 	slot    slot
 	pattern *pattern
-	ext     bool
+	traits  traits
 }
 
 // compile checks r and makes the table's own copy of it.
@@ -87,7 +96,7 @@ func compile[T any](mode Mode, r *Rule[T]) (*entry[T], []place, error) {
 	e.Hosts = make([]string, 0, len(r.Hosts))
 	e.RemoteAddrs = slices.Clone(r.RemoteAddrs)
 	for _, h := range r.Hosts {
-		if h == "" || strings.LastIndexByte(h, '*') > 0 {
+		if h == "" || len(h) > math.MaxUint16 || strings.LastIndexByte(h, '*') > 0 {
 			return nil, nil, badRule(r.ID, "host %q, want a name, *suffix or *", h)
 		}
 		e.Hosts = append(e.Hosts, strings.ToLower(h))
@@ -105,14 +114,17 @@ func compile[T any](mode Mode, r *Rule[T]) (*entry[T], []place, error) {
 func compilePlaces(mode Mode, id string, uris []string) ([]place, error) {
 	places := make([]place, len(uris))
 	for i, uri := range uris {
-		if uri == "" {
-			return nil, badRule(id, "an URI is empty")
+		if uri == "" || len(uri) > math.MaxUint16 {
+			return nil, badRule(id, "an URI of %d bytes, want 1 to 65535", len(uri))
 		}
 		stored, prefix, p, ext, err := compilePattern(mode, uri)
 		if err != nil {
 			return nil, badRule(id, "URI %q: %v", uri, err)
 		}
-		places[i] = place{uri: uri, stored: stored, pattern: p, ext: ext}
+		places[i] = place{uri: uri, stored: stored, pattern: p}
+		if ext {
+			places[i].traits = hasExt
+		}
 		if prefix {
 			places[i].slot = prefixSlot
 		}
@@ -124,25 +136,16 @@ func compilePlaces(mode Mode, id string, uris []string) ([]place, error) {
 type edit[T any] struct {
 	t        *Table[T]
 	own      *owner
-	ownSites map[*site[T]]struct{}
 	entries  arena[entry[T]]
-	sites    arena[site[T]]
-	buckets  arena[bucket[T]]
+	sites    arena[site]
 	lists    arena[list[T]]
 	unsorted []*list[T] // may hold lists that a later change of the same edit dropped
 }
 
-// change is what an edit does to each list that a rule has a place in.
-type change[T any] func(*list[T], *candidate[T])
-
 func (x *edit[T]) put(e *entry[T], places []place) {
 	x.entries.edit(&x.t.ids, e.ID, exactSlot, func(*entry[T]) *entry[T] { return e })
 	x.t.n++
-	x.each(e, places, func(l *list[T], c *candidate[T]) {
-		if l.add(*c) {
-			x.unsorted = append(x.unsorted, l)
-		}
-	})
+	x.each(e, places, 1)
 }
 
 func (x *edit[T]) remove(id string) {
@@ -156,87 +159,89 @@ func (x *edit[T]) remove(id string) {
 	}
 	x.entries.edit(&x.t.ids, id, exactSlot, func(*entry[T]) *entry[T] { return nil })
 	x.t.n--
-	x.each(e, places, func(l *list[T], _ *candidate[T]) { l.drop(e) })
+	x.each(e, places, -1)
 }
 
-// each calls do with every list that e has a place in, ready to be changed, and with the candidate of e for it.
-func (x *edit[T]) each(e *entry[T], places []place, do change[T]) {
+// each adds the candidates of e (by is 1) or takes them out (-1).
+func (x *edit[T]) each(e *entry[T], places []place, by int) {
 	for i := range places {
 		p := &places[i]
-		c := candidate[T]{target: e.Target, entry: e, pattern: p.pattern, uri: p.uri, methods: e.Methods, uriN: uint16(i), ext: p.ext, remotes: len(e.remotes) > 0}
+		c := listed[T]{candidate: candidate[T]{target: e.Target, entry: e, uri: p.uri, methods: e.Methods, uriN: uint16(i), traits: p.traits}, pattern: p.pattern}
+		if len(e.remotes) > 0 {
+			c.traits |= hasRemotes
+		}
 		if len(e.Hosts) == 0 {
-			x.inPaths(&x.t.paths, p, &c, do)
+			x.inBucket("", p, &c, by)
 		}
 		for j, host := range e.Hosts {
 			c.host, c.hostN = host, uint16(j)
-			if x.t.mode == HostURI {
-				x.inSite(p, &c, do)
-			} else {
-				x.inPaths(&x.t.paths, p, &c, do)
-			}
+			x.inBucket(host, p, &c, by)
 		}
 	}
 }
 
-// hostKey returns where the host pattern is stored.
-func hostKey(host string) (string, slot) {
-	if host[0] == '*' {
-		return reverse(host[1:]), prefixSlot
-	}
-	return reverse(host), exactSlot
-}
-
-func (x *edit[T]) inSite(p *place, c *candidate[T], do change[T]) {
-	key, slot := hostKey(c.host)
-	x.sites.edit(&x.t.sites, key, slot, func(s *site[T]) *site[T] {
-		s = x.writableSite(s)
-		x.inPaths(&s.paths, p, c, do)
-		if s.paths.vacant() {
-			return nil
+// inBucket adds or takes out one candidate.
+func (x *edit[T]) inBucket(host string, p *place, c *listed[T], by int) {
+	star := strings.HasPrefix(host, "*")
+	switch {
+	case star && x.t.mode == HostURI:
+		x.inSite(host, by)
+	case star || host == "":
+		x.t.free += by
+		host = ""
+	default:
+		x.t.named += by
+		if strings.IndexByte(host, ':') >= 0 {
+			x.t.ported += by
 		}
-		return s
+	}
+	if p.slot == prefixSlot {
+		x.t.sizes.change(p.stored, by)
+	}
+	x.t.buckets.edit(x.own, x.t.buckets.keyOf(p.slot, bytesOf(host), bytesOf(p.stored)), func(b *bucket[T]) bool {
+		switch {
+		case host != c.host:
+			x.inSuffix(b.writable(x.own), c, by)
+			return b.settle()
+		case by < 0:
+			return b.drop(x.own, c.entry)
+		default:
+			b.add(x.own, c, &x.unsorted)
+			return true
+		}
 	})
 }
 
-func (x *edit[T]) writableSite(s *site[T]) *site[T] {
-	if _, ok := x.ownSites[s]; ok {
-		return s
-	}
-	own := new(site[T])
-	if s != nil {
-		*own = *s
-	}
-	x.ownSites[own] = struct{}{}
-	return own
-}
-
-func (x *edit[T]) inPaths(root *node[bucket[T]], p *place, c *candidate[T], do change[T]) {
-	x.buckets.edit(root, p.stored, p.slot, func(b *bucket[T]) *bucket[T] {
-		b = b.writable(x.own)
-		if c.host == "" || x.t.mode == HostURI {
-			do(&b.any, c)
-		} else {
-			x.inHost(b, c, do)
+// inSite counts a place of a pattern with a star in HostURI mode.
+func (x *edit[T]) inSite(host string, by int) {
+	x.sites.edit(&x.t.sites, reverse(host[1:]), prefixSlot, func(s *site) *site {
+		next := &site{hostKey: hostKey{bytesOf(host), maphash.String(x.t.buckets.seed, host)}}
+		if s != nil {
+			*next = *s
 		}
-		if b.note() {
+		if next.places += by; next.places == 0 {
 			return nil
 		}
-		return b
+		return next
 	})
 }
 
-func (x *edit[T]) inHost(b *bucket[T], c *candidate[T], do change[T]) {
-	root := &b.hosts
+// inSuffix adds or takes out a candidate of a pattern with a star in the URI modes.
+func (x *edit[T]) inSuffix(m *more[T], c *listed[T], by int) {
+	root := &m.hosts
 	if strings.IndexByte(c.host, ':') >= 0 {
-		root = &b.ports
+		root = &m.ports
 	}
 	if *root == nil {
 		*root = new(node[list[T]])
 	}
-	key, slot := hostKey(c.host)
-	x.lists.edit(*root, key, slot, func(l *list[T]) *list[T] {
+	x.lists.edit(*root, reverse(c.host[1:]), prefixSlot, func(l *list[T]) *list[T] {
 		l = l.writable(x.own)
-		do(l, c)
+		if by < 0 {
+			l.drop(c.entry)
+		} else if l.add(c) {
+			x.unsorted = append(x.unsorted, l)
+		}
 		if len(l.candidates) == 0 {
 			return nil
 		}

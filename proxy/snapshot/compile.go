@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"headgate/conf/resource"
@@ -12,7 +11,6 @@ import (
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
 	"headgate/proxy/route"
-	"headgate/proxy/upstream"
 )
 
 // defaultBranch names an upstream that has no name of its own.
@@ -24,42 +22,37 @@ func (st *Stage) compileRoute(key string, raw []byte) (*Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	if doc.PluginConfigID != "" || doc.FilterFunc != "" || doc.Script != "" {
-		// Without its plugin config or function the route would let more through than its author meant.
-		return nil, errors.New("plugin_config_id, filter_func and script are not supported")
+	if doc.FilterFunc != "" || doc.Script != "" {
+		return nil, errors.New("filter_func and script are not supported") // without them the route would let more through than was meant
 	}
 	_, id, _ := strings.Cut(key, "/")
-	b := &builder{st: st, doc: doc, prev: st.c.routes[key], r: &Route{
-		Route:  phase.Route{ID: id, Name: doc.Name, Key: key},
-		listed: doc.Status == 1, stop: make(chan struct{}),
-		inline: map[string]*upstream.Upstream{},
-	}}
+	r := &Route{Route: phase.Route{ID: id, Name: doc.Name, Key: key}, listed: doc.Status == 1}
+	r.Compiled = r
+	b := &routeBuilder{builder: builder{st: st, unit: key, p: &r.part, timeout: doc.Timeout}, doc: doc, r: r}
+	b.route = b
+	if prev := st.c.routes[key]; prev != nil {
+		b.prev = &prev.part
+	}
 	if err := b.compile(); err != nil {
-		b.r.close()
-		for _, m := range b.made {
-			delete(st.state[m.owner], m.part)
-		}
+		b.fail()
 		return nil, err
 	}
-	return b.r, nil
+	return r, nil
 }
 
-// builder compiles one route.
-type builder struct {
-	st      *Stage
+// routeBuilder compiles one route.
+type routeBuilder struct {
+	builder
 	r       *Route
 	doc     *resource.Route
-	serves  *resource.Service // nil without one
-	prev    *Route            // what r replaces, nil for a new route
+	serves  *resource.Service   // nil without one
+	config  *resource.PluginSet // nil without one
 	counted bool
-	made    []madeState // by this build; to be forgotten when it fails
 }
 
-type madeState struct{ owner, part string }
-
 // compile fills in b.r. What it built before it failed is closed with b.r.
-func (b *builder) compile() error {
-	for _, step := range []func() error{b.service, b.rule, b.upstream, b.plugins} {
+func (b *routeBuilder) compile() error {
+	for _, step := range []func() error{b.service, b.pluginConfig, b.rule, b.upstream, b.plugins} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -67,11 +60,25 @@ func (b *builder) compile() error {
 	return nil
 }
 
-func (b *builder) depends(key string) {
-	b.st.deps[b.r.Key] = append(b.st.deps[b.r.Key], key)
+func (b *routeBuilder) pluginConfig() error {
+	if b.doc.PluginConfigID == "" {
+		return nil
+	}
+	key := "plugin_configs/" + b.doc.PluginConfigID
+	b.depends(key)
+	doc := b.st.get(key)
+	if doc == nil {
+		b.r.Incomplete = fault.MissingPluginConfig
+		return nil
+	}
+	var err error
+	if b.config, err = resource.DecodePluginSet(doc); err != nil {
+		return fmt.Errorf("plugin config %s: %w", b.doc.PluginConfigID, err)
+	}
+	return nil
 }
 
-func (b *builder) service() error {
+func (b *routeBuilder) service() error {
 	if b.doc.ServiceID == "" {
 		return nil
 	}
@@ -80,7 +87,7 @@ func (b *builder) service() error {
 	b.r.ServiceID, b.r.ServiceKey = b.doc.ServiceID, key
 	doc := b.st.get(key)
 	if doc == nil {
-		b.r.Missing = fault.MissingService
+		b.r.Incomplete = fault.MissingService
 		return nil
 	}
 	s, err := resource.DecodeService(doc)
@@ -96,10 +103,10 @@ func (b *builder) service() error {
 
 // upstream finds where the route sends by default (contract section 2.7). What the route says wins over its service, and in each of the
 // two documents upstream_id wins over an upstream of its own.
-func (b *builder) upstream() error {
+func (b *routeBuilder) upstream() error {
 	doc, r := b.doc, b.r
 	switch {
-	case r.Missing != nil:
+	case r.Incomplete != nil:
 		return nil
 	case doc.UpstreamID != "":
 		r.Missing = b.sends("upstreams/"+doc.UpstreamID, fault.MissingUpstream)
@@ -123,7 +130,7 @@ func (b *builder) upstream() error {
 }
 
 // sends makes the shared upstream under key the route's own, or returns missing when there is none.
-func (b *builder) sends(key string, missing *fault.Fault) *fault.Fault {
+func (b *routeBuilder) sends(key string, missing *fault.Fault) *fault.Fault {
 	u := b.shared(key)
 	if u == nil {
 		return missing
@@ -132,41 +139,8 @@ func (b *builder) sends(key string, missing *fault.Fault) *fault.Fault {
 	return nil
 }
 
-// shared returns the upstream that the document key holds, with the clocks of the route, nil when there is none.
-func (b *builder) shared(key string) *upstream.Upstream {
-	b.depends(key)
-	s := b.st.shared(key)
-	if s == nil {
-		return nil
-	}
-	if !slices.Contains(b.r.uses, s) {
-		b.r.uses = append(b.r.uses, s)
-	}
-	return s.WithTimeout(b.doc.Timeout)
-}
-
-// inline compiles an upstream that is part of the route; part is its identity across edits. The route's clocks win over its own.
-func (b *builder) inline(doc *resource.Upstream, part, name string) (*upstream.Upstream, error) {
-	if b.r.inline[part] != nil {
-		return nil, fmt.Errorf("two upstreams are called %s", part)
-	}
-	if doc.Name != "" {
-		name = doc.Name
-	}
-	var prev *upstream.Upstream
-	if b.prev != nil {
-		prev = b.prev.inline[part]
-	}
-	u, err := upstream.Compile(b.st.c.opt.Hub, doc, name, b.st.c.opt.Defaults, prev)
-	if err != nil {
-		return nil, err
-	}
-	b.r.inline[part] = u
-	return u.WithTimeout(b.doc.Timeout), nil
-}
-
 // hosts returns the patterns that the route is matched by: its own, else those of its service.
-func (b *builder) hosts() []string {
+func (b *routeBuilder) hosts() []string {
 	if len(b.doc.Hosts) == 0 && b.serves != nil {
 		return b.serves.Hosts
 	}
@@ -174,7 +148,7 @@ func (b *builder) hosts() []string {
 }
 
 // rule is the route as the router sees it.
-func (b *builder) rule() error {
+func (b *routeBuilder) rule() error {
 	methods, err := route.ParseMethods(b.doc.Methods)
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"headgate/conf/resource"
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
 	"headgate/proxy/route"
@@ -36,17 +37,23 @@ func TestWhereARouteSends(t *testing.T) {
 		{"no such upstream", `"upstream_id":"zzz"`, "", fault.MissingUpstream},
 		{"no such service", `"service_id":"zzz"`, "", fault.MissingService},
 		{"no such service, in spite of an upstream", `"service_id":"zzz","upstream_id":"a"`, "", fault.MissingService},
+		{"no such plugin config", `"plugin_config_id":"zzz","upstream_id":"a"`, "", fault.MissingPluginConfig},
 		{"service with no such upstream", `"service_id":"gone"`, "", fault.MissingUpstream},
 	} {
 		r.put("routes/1", `{"uri":"/x",`+tt.doc+`}`)
 		got := r.must("/x")
-		if got.Missing != tt.missing || got.Branch != tt.branch || (got.Upstream == nil) != (tt.missing != nil) {
-			t.Errorf("%s: branch %q, missing %v, upstream %v", tt.name, got.Branch, got.Missing, got.Upstream)
+		missing := got.Missing
+		if got.Incomplete != nil {
+			missing = got.Incomplete
+		}
+		if missing != tt.missing || got.Branch != tt.branch || (got.Upstream == nil) != (tt.missing != nil) {
+			t.Errorf("%s: branch %q, missing %v, upstream %v", tt.name, got.Branch, missing, got.Upstream)
 		}
 	}
 	r.put("routes/1", `{"uri":"/x","name":"n","service_id":"own"}`)
-	if got := r.must("/x").Route; got != (phase.Route{ID: "1", Name: "n", Key: "routes/1", ServiceID: "own", ServiceKey: "services/own", ServiceName: "svc"}) {
-		t.Errorf("route is %+v", got)
+	got := r.must("/x")
+	if want := (phase.Route{ID: "1", Name: "n", Key: "routes/1", ServiceID: "own", ServiceKey: "services/own", ServiceName: "svc", Compiled: got}); got.Route != want {
+		t.Errorf("route is %+v", got.Route)
 	}
 }
 
@@ -54,8 +61,8 @@ func TestWhereARouteSends(t *testing.T) {
 func TestReferencesComeAndGo(t *testing.T) {
 	r := newRig(t)
 	r.put("routes/1", `{"uri":"/x","service_id":"s","plugins":{"low":{"upstream_id":"u"}}}`)
-	if got := r.must("/x"); got.Missing != fault.MissingService || r.plugin("/x", "low").upOK {
-		t.Fatalf("before: %v", got.Missing)
+	if got := r.must("/x"); got.Incomplete != fault.MissingService || r.plugin("/x", "low").upOK {
+		t.Fatalf("before: %v", got.Incomplete)
 	}
 	r.put("services/s", `{"upstream_id":"u"}`)
 	if got := r.must("/x"); got.Missing != fault.MissingUpstream {
@@ -75,7 +82,7 @@ func TestReferencesComeAndGo(t *testing.T) {
 		t.Fatalf("without the upstream: %v", got.Missing)
 	}
 	r.put("services/s", "")
-	if got := r.must("/x"); got.Missing != fault.MissingService {
+	if got := r.must("/x"); got.Incomplete != fault.MissingService {
 		t.Fatalf("without the service: %v", got.Missing)
 	}
 	r.put("routes/1", "")
@@ -203,8 +210,8 @@ func TestMetaStaysOutsideThePlugin(t *testing.T) {
 		x := &phase.Exchange{}
 		x.Begin(&phase.Settings{})
 		x.Request.Query = []byte(tt.query)
-		x.Enter(nil, got.Chain, got.Slots)
-		if x.Access(false); (x.Slot(0).Int == 1) != tt.asked {
+		x.Enter(nil, got.Chain)
+		if x.Access(); (x.Slot(0).Int == 1) != tt.asked {
 			t.Errorf("%q: the filter says %d", tt.query, x.Slot(0).Int)
 		}
 	}
@@ -224,12 +231,12 @@ func TestCheckPlugin(t *testing.T) {
 		{"low", map[string]any{"id": "invalid", "_meta": map[string]any{}}, "not this id"},
 		{"none", map[string]any{}, "unknown plugin [none]"},
 	} {
-		err := r.c.CheckPlugin(tt.name, tt.conf)
+		err := r.c.CheckPlugin(tt.name, tt.conf, resource.InRoute)
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%v: %v, want %q", tt.conf, err, tt.want)
 		}
 	}
-	if !r.c.KnownPlugin("low") || r.c.KnownPlugin("none") {
+	if r.c.Plugin("low") != resource.PluginPresent || r.c.Plugin("none") != resource.PluginUnknown {
 		t.Error("KnownPlugin is wrong")
 	}
 }
@@ -266,7 +273,6 @@ func TestRefusedChanges(t *testing.T) {
 		{"remote_addr", "routes/2", `{"uri":"/y","remote_addr":"10.0.0.0/99","plugins":{}}`},
 		{"bad rule", "routes/2", `{"uri":"/y","hosts":["a*b"],"upstream":` + up("7", "") + `}`},
 		{"bad rule", "routes/2", `{"plugins":{"low":{}}}`},
-		{"not supported", "routes/2", `{"uri":"/y","plugin_config_id":"1","plugins":{}}`},
 		{"not supported", "routes/2", `{"uri":"/y","filter_func":"function() return true end","plugins":{}}`},
 		{"expected", "services/s", `{"hosts":7}`},
 		{"object", "routes/2", `[1]`},
@@ -304,7 +310,7 @@ func TestSeriesOfTheMatchedPattern(t *testing.T) {
 			t.Fatalf("no route for %s%s", host, path)
 		}
 		x.Response.Status = 200
-		x.Enter(nil, got.Chain, got.Slots)
+		x.Enter(nil, got.Chain)
 		x.Finish(func(any) { t.Error("panic") })
 	}
 	record("own.test", "/a")

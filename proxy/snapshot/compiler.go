@@ -3,6 +3,7 @@ package snapshot
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"headgate/conf/resource"
 	"headgate/conf/schema"
@@ -21,6 +22,10 @@ type Options struct {
 	Mode     route.Mode
 	// CountAll counts requests by branch on every route, not only on those with the prometheus plugin.
 	CountAll bool
+	// LookupEnv resolves references of plugin configurations to the environment; nil knows no variable.
+	LookupEnv func(name string) (string, bool)
+	// Inert are names of plugins that documents may configure although there is no such kind: they do not run.
+	Inert []string
 }
 
 // Compiler turns documents into snapshots. It belongs to the config goroutine: a change is staged (compiled beside the running
@@ -31,21 +36,29 @@ type Compiler struct {
 	live  *Live
 
 	routes    map[string]*Route
+	consumers map[string]*consumer
+	groups    map[string]*group
+	globals   *globals
+	folders   map[string]map[string]bool // keys of the documents that are compiled together with their siblings
 	upstreams map[string]*shared         // by the key of the document that holds it: upstreams/1, services/1
-	deps      map[string][]string        // route key -> keys of the documents it is made of, and of those it would be if they existed
+	deps      map[string][]string        // unit -> keys of the documents it is made of, and of those it would be if they existed
 	users     map[string]map[string]bool // deps, the other way round
-	left      map[string][]byte          // the latest document of routes for which it does not compile
+	left      map[string][]byte          // the latest version of documents of which it does not compile
 	order     map[string]uint64          // route key -> place among equals
 	state     map[string]map[string]any  // owner -> what its plugins keep by identity, see phase.Env.Shared
 	nextOrder uint64
 	table     *route.Table[*Route]
+	registry  registry
 	serial    uint64
 	graves    graveyard
 }
 
 type kind struct {
 	phase.Kind
-	schema *schema.Schema
+	number   uint8 // in the list of all
+	schema   *schema.Schema
+	consumer *schema.Schema // nil unless it is for authentication
+	metadata *schema.Schema // nil when it has none
 }
 
 // shared is an upstream that several routes use. It is closed when its document has another one or none, and no route in force was
@@ -63,28 +76,51 @@ func NewCompiler(live *Live, opt Options) (*Compiler, error) {
 		opt: opt, live: live, kinds: map[string]*kind{},
 		routes: map[string]*Route{}, upstreams: map[string]*shared{},
 		deps: map[string][]string{}, users: map[string]map[string]bool{}, left: map[string][]byte{}, order: map[string]uint64{}, state: map[string]map[string]any{},
-		table: route.New[*Route](opt.Mode),
+		consumers: map[string]*consumer{}, groups: map[string]*group{}, folders: map[string]map[string]bool{},
+		table: route.New[*Route](opt.Mode), registry: newRegistry(),
 	}
-	for _, k := range opt.Kinds {
-		raw, err := schema.WithMeta(k.Schema)
-		if err != nil {
-			return nil, fmt.Errorf("schema of plugin %s: %w", k.Name, err)
-		}
-		s, err := schema.Compile(k.Name, raw, resource.SchemaRefs()...)
-		if err != nil {
-			return nil, fmt.Errorf("schema of plugin %s: %w", k.Name, err)
-		}
+	if opt.LookupEnv == nil {
+		c.opt.LookupEnv = func(string) (string, bool) { return "", false }
+	}
+	if len(opt.Kinds) > maxKinds {
+		return nil, fmt.Errorf("%d plugins are more than %d", len(opt.Kinds), maxKinds)
+	}
+	for n, k := range opt.Kinds {
 		if c.kinds[k.Name] != nil {
 			return nil, fmt.Errorf("plugin %s is listed twice", k.Name)
 		}
-		c.kinds[k.Name] = &kind{Kind: k, schema: s}
+		made, err := newKind(k, uint8(n))
+		if err != nil {
+			return nil, fmt.Errorf("schema of plugin %s: %w", k.Name, err)
+		}
+		c.kinds[k.Name] = made
 	}
 	c.serial++
-	live.publish(&Snapshot{table: c.table, serial: c.serial})
+	live.publish(&Snapshot{table: c.table, registry: c.registry, serial: c.serial})
 	return c, nil
 }
 
-// Forget gives up the latest document of a route that was left out: it is not tried again.
+// maxKinds is how many kinds a set of them can hold.
+const maxKinds = 256
+
+func newKind(k phase.Kind, number uint8) (*kind, error) {
+	made := &kind{Kind: k, number: number}
+	raw, err := schema.WithMeta(k.Schema)
+	if err == nil {
+		made.schema, err = schema.Compile(k.Name, raw, resource.SchemaRefs()...)
+	}
+	if err == nil && k.Consumer != nil {
+		if raw, err = schema.WithMeta(k.Consumer.Schema); err == nil {
+			made.consumer, err = schema.Compile(k.Name+" consumer", raw)
+		}
+	}
+	if err == nil && k.MetadataSchema != nil {
+		made.metadata, err = schema.Compile(k.Name+" metadata", k.MetadataSchema)
+	}
+	return made, err
+}
+
+// Forget gives up the latest version of a document that was left out: it is not tried again.
 func (c *Compiler) Forget(key string) { delete(c.left, key) }
 
 // Collect closes what no exchange uses any more and returns how many former snapshots still have readers. Closing may take its
@@ -102,38 +138,92 @@ func (c *Compiler) Close() {
 	for _, f := range c.graves.retirees {
 		f.close()
 	}
-	for _, r := range c.routes {
-		r.close()
-		for _, s := range r.uses {
+	end := func(p *part) {
+		p.close()
+		for _, s := range p.uses {
 			if s.routes--; s.routes == 0 && s.replaced {
 				s.Close()
 			}
 		}
 	}
+	for _, r := range c.routes {
+		end(&r.part)
+	}
+	for _, next := range c.consumers {
+		end(&next.part)
+	}
+	for _, g := range c.groups {
+		end(&g.part)
+	}
+	if c.globals != nil {
+		end(&c.globals.part)
+	}
 	for _, s := range c.upstreams {
 		s.Close()
 	}
-	c.graves.retirees, c.routes, c.upstreams = nil, nil, nil
+	c.graves.retirees, c.routes, c.consumers, c.groups, c.globals, c.upstreams = nil, nil, nil, nil, nil, nil
 }
 
 // CheckPlugin validates one plugin configuration, _meta included (contract sections 1.6 and 1.7). conf is decoded JSON.
-func (c *Compiler) CheckPlugin(name string, conf any) error {
+func (c *Compiler) CheckPlugin(name string, conf any, use resource.Use) error {
 	k := c.kinds[name]
 	if k == nil {
 		return errors.New("unknown plugin [" + name + "]")
 	}
-	if err := k.schema.Validate(conf); err != nil {
-		return err
+	judge, validate := k.schema, k.Validate
+	switch {
+	case use == resource.AsMetadata:
+		judge, validate = k.metadata, nil
+	case use == resource.InConsumer && k.Consumer != nil:
+		judge, validate = k.consumer, k.Consumer.Validate
 	}
-	if k.Validate == nil {
+	if judge != nil {
+		if err := judge.Validate(conf); err != nil {
+			return err
+		}
+	}
+	if validate == nil {
 		return nil
 	}
 	raw, err := resource.Encode(withoutMeta(conf))
 	if err != nil {
 		return err
 	}
-	return k.Validate(raw)
+	return validate(raw)
 }
 
-// KnownPlugin says whether there is a plugin called name.
-func (c *Compiler) KnownPlugin(name string) bool { return c.kinds[name] != nil }
+// Plugin says how the gateway stands to a plugin name.
+func (c *Compiler) Plugin(name string) resource.PluginState {
+	if c.kinds[name] != nil {
+		return resource.PluginPresent
+	}
+	if _, known := resource.KnownPlugin(name); !known {
+		return resource.PluginUnknown
+	}
+	if slices.Contains(c.opt.Inert, name) {
+		return resource.PluginInert
+	}
+	return resource.PluginKnown
+}
+
+// IsAuth says whether the plugin tells consumers.
+func (c *Compiler) IsAuth(name string) bool {
+	return c.kinds[name] != nil && c.kinds[name].Consumer != nil
+}
+
+// Kind returns the kind of plugin called name.
+func (c *Compiler) Kind(name string) (phase.Kind, bool) {
+	if k := c.kinds[name]; k != nil {
+		return k.Kind, true
+	}
+	return phase.Kind{}, false
+}
+
+// Names returns the names of all plugins, highest priority first.
+func (c *Compiler) Names() []string {
+	names := make([]string, 0, len(c.opt.Kinds))
+	for _, k := range c.opt.Kinds {
+		names = append(names, k.Name)
+	}
+	return names
+}

@@ -1,16 +1,15 @@
 package snapshot
 
 import (
-	"slices"
-	"strings"
+	"errors"
 
 	"headgate/conf/resource"
+	"headgate/conf/schema"
 	"headgate/proxy/meter"
 	"headgate/proxy/phase"
-	"headgate/proxy/route"
 )
 
-// env implements phase.Env for one plugin of one route.
+// env implements phase.Env for one plugin.
 type env struct {
 	*builder
 	plugin, owner string
@@ -18,7 +17,12 @@ type env struct {
 
 func (e *env) Owner() string { return e.owner }
 
-func (e *env) Route() *phase.Route { return &e.r.Route }
+func (e *env) Route() *phase.Route {
+	if e.route == nil {
+		return nil
+	}
+	return &e.route.r.Route
+}
 
 func (e *env) Metadata() []byte {
 	key := "plugin_metadata/" + e.plugin
@@ -26,12 +30,31 @@ func (e *env) Metadata() []byte {
 	return e.st.get(key)
 }
 
-func (e *env) Directory() phase.Directory { return directory{} }
+func (e *env) Directory() phase.Directory { return phase.DirectoryOf(e.st.c.kinds[e.plugin].number) }
 
-func (e *env) Slot() int {
-	e.r.Slots++
-	return e.r.Slots - 1
+func (e *env) Plugin(name string, conf []byte) (any, error) {
+	k := e.st.c.kinds[name]
+	if k == nil {
+		return nil, errors.New(name + " plugin did not found") // sic: contract
+	}
+	if k.Kind.Consumer == nil {
+		return nil, errors.New(name + " plugin is not supported")
+	}
+	doc, err := schema.DecodeJSON(conf)
+	if err == nil {
+		err = e.st.c.CheckPlugin(name, doc, resource.InRoute)
+	}
+	if err != nil {
+		return nil, pluginError(name, err)
+	}
+	built, err := k.Build(conf, &env{builder: e.builder, plugin: name, owner: e.owner})
+	if c, ok := built.(phase.Closer); ok && err == nil {
+		e.p.nested = append(e.p.nested, c)
+	}
+	return built, err
 }
+
+func (e *env) Slot() int { return e.p.slots.Reserve() }
 
 func (e *env) Upstream(doc []byte, part, name string) (phase.Upstream, error) {
 	u, err := resource.DecodeUpstream(doc)
@@ -72,74 +95,28 @@ func (e *env) Shared(part string, make func(before any) any) any {
 }
 
 func (e *env) BranchCounter(branch string) phase.Counter {
-	if !e.counts() {
+	m := e.st.c.opt.Meter
+	switch {
+	case e.route == nil:
+		return &countingByRoute{meter: m, branch: branch}
+	case !e.route.counts():
 		return uncounted{}
 	}
-	return e.st.c.opt.Meter.Branch(e.r.ID, branch)
+	return counting{m.Branch(e.route.r.ID, branch)}
 }
-
-type uncounted struct{}
-
-func (uncounted) Inc() {}
 
 func (e *env) CompileExpr(raw any) (phase.Predicate, error) { return phase.CompilePredicate(raw) }
 
-func (e *env) Go(run func(done <-chan struct{})) { e.r.start = append(e.r.start, run) }
+func (e *env) Go(run func(done <-chan struct{})) { e.p.start = append(e.p.start, run) }
 
 func (e *env) Recorder(preferName bool) phase.Recorder {
-	labels := meter.RouteLabels{Route: e.r.ID, Service: e.r.ServiceID}
-	if preferName && e.r.Name != "" {
-		labels.Route = e.r.Name
+	m := e.st.c.opt.Meter
+	if e.route == nil {
+		return recorderOfAll{meter: m, preferName: preferName, unrouted: &recorder{
+			uris: []string{""}, hosts: []string{""}, series: []*meter.RouteSeries{m.Route(meter.RouteLabels{})},
+		}}
 	}
-	if preferName && e.r.ServiceName != "" {
-		labels.Service = e.r.ServiceName
-	}
-	rec := &recorder{uris: e.doc.URIs, hosts: []string{""}}
-	if hosts := e.hosts(); len(hosts) > 0 {
-		rec.hosts = rec.hosts[:0]
-		for _, h := range hosts {
-			rec.hosts = append(rec.hosts, strings.ToLower(h)) // as the router tells them
-		}
-	}
-	for _, uri := range rec.uris {
-		for _, host := range rec.hosts {
-			labels.MatchedURI, labels.MatchedHost = uri, host
-			rec.series = append(rec.series, e.st.c.opt.Meter.Route(labels))
-		}
-	}
-	return rec
-}
-
-// recorder records into the series of the pattern that the request matched.
-type recorder struct {
-	uris, hosts []string
-	series      []*meter.RouteSeries // for each of uris, one for each of hosts
-}
-
-func (r *recorder) find(m *route.Match) *meter.RouteSeries {
-	uri, host := max(slices.Index(r.uris, m.URI), 0), max(slices.Index(r.hosts, m.Host), 0)
-	return r.series[uri*len(r.hosts)+host]
-}
-
-func (r *recorder) Record(x *phase.Exchange) {
-	source := meter.SourceAPISIX
-	switch x.Response.Source {
-	case phase.FromGateway:
-		source = meter.SourceNginx
-	case phase.FromUpstream:
-		source = meter.SourceUpstream
-	}
-	r.find(&x.Match).Observe(meter.Observation{
-		Code: x.Response.Status, Node: x.Attempts.Node, Consumer: x.Consumer.Name, Source: source,
-		Request: x.Elapsed(), Upstream: x.Attempts.Took(), HasUpstream: x.Attempts.Count > 0,
-		In: x.Request.Length, Out: x.Response.Sent,
-	})
+	return e.route.r.recorder(m, preferName)
 }
 
 var _ phase.Env = (*env)(nil)
-
-// directory is empty until consumers are compiled.
-type directory struct{}
-
-func (directory) Credential(*phase.Exchange, []byte) *phase.Credential { return nil }
-func (directory) Consumer(*phase.Exchange, string) *phase.Principal    { return nil }

@@ -22,10 +22,10 @@ func (r *rig) exchange(path string) (finish func()) {
 	}
 	x.Response.Status = 200
 	if got.Count != nil {
-		got.Count.Inc()
+		got.Count.Inc(&phase.Exchange{})
 	}
 	return func() {
-		x.Enter(nil, got.Chain, got.Slots)
+		x.Enter(nil, got.Chain)
 		x.Finish(func(any) { r.t.Error("panic") })
 		s.Unpin(0)
 	}

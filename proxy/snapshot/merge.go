@@ -1,26 +1,13 @@
 package snapshot
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 
-	"headgate/conf/resource"
-	"headgate/conf/schema"
 	"headgate/proxy/phase"
 )
-
-// configured is one plugin of a route after merging.
-type configured struct {
-	name  string
-	owner string // key of the document that holds the configuration
-	conf  any    // without _meta
-	kind  *kind
-	meta
-}
 
 // meta is what _meta may say in any plugin's configuration (contract section 1.7); nil members are absent.
 type meta struct {
@@ -30,77 +17,42 @@ type meta struct {
 	errorResponse any
 }
 
-// plugins merges the plugins of route and service, puts them in order and builds them.
-func (b *builder) plugins() error {
+// recorderPlugin is the plugin that asks for a route's metrics.
+const recorderPlugin = "prometheus"
+
+// merged returns the plugins in force on the route: its own win over those of its plugin config, and those over the service's, each as a
+// whole (contract section 2.7). One that is switched off is not taken from further down either.
+func (b *routeBuilder) merged() ([]configured, error) {
+	list, err := b.configure(nil, b.doc.Plugins, b.r.Key)
+	if err == nil && b.config != nil {
+		list, err = b.configure(list, b.config.Plugins, "plugin_configs/"+b.doc.PluginConfigID)
+	}
+	if err == nil && b.serves != nil {
+		list, err = b.configure(list, b.serves.Plugins, b.r.ServiceKey)
+	}
+	for _, c := range list {
+		b.counted = b.counted || c.name == recorderPlugin && !c.disabled
+	}
+	return list, err
+}
+
+// plugins merges the plugins that the route is made of and builds them.
+func (b *routeBuilder) plugins() error {
 	list, err := b.merged()
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(list, func(p, q configured) int { return cmp.Compare(q.priority, p.priority) })
-	instances := make([]phase.Instance, 0, len(list))
-	for _, p := range list {
-		var i phase.Instance
-		if i, err = b.build(p); err != nil {
-			err = fmt.Errorf("failed to check the configuration of plugin %s err: %w", p.name, err)
-			break
-		}
-		instances = append(instances, i)
+	if _, err := b.chain(list, false); err != nil {
+		return err
 	}
-	if len(instances) > 0 { // also after an error: what was built is closed with the chain
-		b.r.Chain = phase.NewChain(instances)
+	if b.r.Upstream != nil && b.counts() {
+		b.r.Count = counting{b.st.c.opt.Meter.Branch(b.r.ID, b.r.Branch)}
 	}
-	if err == nil && b.r.Upstream != nil && b.counts() {
-		b.r.Count = b.st.c.opt.Meter.Branch(b.r.ID, b.r.Branch)
-	}
-	return err
+	return nil
 }
 
 // counts says whether the route's requests are counted by branch.
-func (b *builder) counts() bool { return b.st.c.opt.CountAll || b.counted }
-
-// recorderPlugin is the plugin that asks for a route's metrics.
-const recorderPlugin = "prometheus"
-
-// merged returns the plugins in force: the route's win over those of its service, each as a whole (contract section 2.7). One that the
-// route disables is not taken from the service either.
-func (b *builder) merged() ([]configured, error) {
-	var list []configured
-	add := func(plugins []resource.Plugin, owner string) error {
-		for _, p := range plugins {
-			if slices.ContainsFunc(list, func(q configured) bool { return q.name == p.Name }) {
-				continue
-			}
-			k := b.st.c.kinds[p.Name]
-			if k == nil {
-				return errors.New("unknown plugin [" + p.Name + "]")
-			}
-			c := configured{name: p.Name, owner: owner, kind: k}
-			var err error
-			if c.conf, err = schema.DecodeJSON(p.Conf); err == nil {
-				c.meta, err = metaOf(c.conf, k.Priority)
-			}
-			if err != nil {
-				return fmt.Errorf("failed to check the configuration of plugin %s err: %w", p.Name, err)
-			}
-			c.conf = withoutMeta(c.conf)
-			list = append(list, c)
-		}
-		return nil
-	}
-	if err := add(b.doc.Plugins, b.r.Key); err != nil {
-		return nil, err
-	}
-	if b.serves != nil {
-		if err := add(b.serves.Plugins, b.r.ServiceKey); err != nil {
-			return nil, err
-		}
-	}
-	list = slices.DeleteFunc(list, func(c configured) bool { return c.disabled })
-	for _, c := range list {
-		b.counted = b.counted || c.name == recorderPlugin
-	}
-	return list, nil
-}
+func (b *routeBuilder) counts() bool { return b.st.c.opt.CountAll || b.counted }
 
 // metaOf reads _meta as generously as the schema that it passed: numbers may be written 1.0, empty objects as empty arrays.
 func metaOf(conf any, priority int) (meta, error) {
@@ -141,34 +93,6 @@ func withoutMeta(conf any) any {
 		}
 	}
 	return plain
-}
-
-// build makes the instance of p.
-func (b *builder) build(p configured) (phase.Instance, error) {
-	i := phase.Instance{Name: p.name}
-	conf, err := resource.Encode(p.conf)
-	if err != nil {
-		return i, err
-	}
-	e := &env{builder: b, plugin: p.name, owner: p.owner}
-	if p.filter != nil {
-		if i.When, err = compilePredicate(p.filter); err != nil {
-			return i, err
-		}
-		i.Slot = e.Slot()
-	}
-	switch answer := p.errorResponse.(type) {
-	case nil:
-	case string:
-		i.ErrorType, i.ErrorBody = phase.TypeText, []byte(answer)
-	default:
-		if i.ErrorBody, err = resource.Encode(answer); err != nil {
-			return i, err
-		}
-		i.ErrorType, i.ErrorBody = phase.TypeText, append(i.ErrorBody, '\n')
-	}
-	i.Plugin, err = p.kind.Build(conf, e)
-	return i, err
 }
 
 // compilePredicate compiles decoded vars. The empty object is the empty array (contract section 1.6).

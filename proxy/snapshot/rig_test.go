@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"os"
 	"reflect"
 	"strings"
 	"sync"
@@ -33,6 +34,7 @@ type rig struct {
 	mu     sync.Mutex
 	closed []string // instances of the plugins, in the order in which they were closed
 	built  int
+	seen   []string     // instances whose access phase ran
 	misuse atomic.Int64 // closings of what was closed already, or while its goroutine was running
 }
 
@@ -59,7 +61,12 @@ type watchedConf struct {
 	Go         bool            `json:"go"`
 }
 
-func (w *watched) Access(*phase.Exchange) phase.Verdict { return phase.Continue }
+func (w *watched) Access(*phase.Exchange) phase.Verdict {
+	w.rig.mu.Lock()
+	defer w.rig.mu.Unlock()
+	w.rig.seen = append(w.rig.seen, w.name+":"+w.conf.ID)
+	return phase.Continue
+}
 
 func (w *watched) Close() {
 	if w.closed.Swap(true) || w.conf.Go && w.conf.ID != "refused" && !w.ended.Load() {
@@ -134,9 +141,23 @@ func newRig(t testing.TB) *rig {
 		Name: recorderPlugin, Priority: 500, Schema: []byte(`{"type":"object"}`),
 		Build: func(_ []byte, env phase.Env) (any, error) { return recording{env.Recorder(true)}, nil },
 	}
+	auth := phase.Kind{
+		Name: "auth", Priority: 2500, Schema: []byte(`{"type":"object"}`),
+		Build: func(_ []byte, env phase.Env) (any, error) { return authentication{env.Directory()}, nil },
+		Consumer: &phase.ConsumerKind{
+			Schema: []byte(`{"type":"object","properties":{"key":{"type":"string"}},"required":["key"]}`), Identity: "key",
+			Build: func(conf []byte) (any, error) {
+				if strings.Contains(string(conf), "unusable") {
+					return nil, errors.New("told to fail")
+				}
+				return string(conf), nil
+			},
+		},
+	}
 	var err error
 	r.c, err = NewCompiler(r.live, Options{
-		Kinds: []phase.Kind{r.kind("high", 30), r.kind("mid", 20), r.kind("low", 10), prometheus}, Hub: r.hub, Meter: r.met,
+		LookupEnv: os.LookupEnv,
+		Kinds:     []phase.Kind{auth, r.kind("high", 30), r.kind("mid", 20), r.kind("low", 10), prometheus}, Hub: r.hub, Meter: r.met,
 		Defaults: upstream.Defaults{Connect: time.Second, Send: time.Second, Read: time.Second, Pool: upstream.PoolOptions{Size: 1, MaxRequests: 10}, MaxHead: 8 << 10},
 	})
 	if err != nil {
@@ -153,6 +174,17 @@ func newRig(t testing.TB) *rig {
 		}
 	})
 	return r
+}
+
+// authentication is the rig's authentication plugin: it takes the header line Key.
+type authentication struct{ phase.Directory }
+
+func (a authentication) Rewrite(x *phase.Exchange) phase.Verdict {
+	id, _ := x.Request.Header.Get("Key")
+	if c := a.Credential(x, id); c != nil {
+		x.Attach(c)
+	}
+	return phase.Continue
 }
 
 // recording is the rig's prometheus.

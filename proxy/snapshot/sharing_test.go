@@ -109,7 +109,7 @@ func TestLenientStage(t *testing.T) {
 	if want := []string{"services/bad", "upstreams/bad", "routes/bad", "routes/empty", "routes/json", "routes/rule"}; !slices.Equal(left, want) {
 		t.Errorf("left out %v, want %v", left, want)
 	}
-	if r.must("/1").Upstream == nil || r.must("/2").Missing == nil || r.live.Current().Routes() != 2 {
+	if r.must("/1").Upstream == nil || r.must("/2").Incomplete == nil || r.live.Current().Routes() != 2 {
 		t.Error("what is right is not in force")
 	}
 	// The version before stays.

@@ -17,35 +17,34 @@ type Snapshot struct {
 	// Revision is the store's revision that it shows.
 	Revision uint64
 
-	table  *route.Table[*Route]
-	serial uint64 // order of publication, from 1
-	_      [40]byte
-	pins   [pinShards]pinCount // on cache lines of their own: every request reads table
+	table    *route.Table[*Route]
+	registry registry
+	global   *phase.Chain // of the global rules
+	serial   uint64       // order of publication, from 1
+	_        [24]byte
+	pins     [pinShards]pinCount // on cache lines of their own: every request reads table
 }
 
 // Route is a compiled route; immutable, and shared by every snapshot until something that it was compiled from changes.
 type Route struct {
 	phase.Route
-	// Chain is what the exchange runs through, nil without plugins; Slots is how many private slots its plugins reserved.
-	Chain *phase.Chain
-	Slots int
+	part
 	// Upstream is where exchanges go when no plugin decides otherwise; nil when Missing says why there is none.
 	Upstream *upstream.Upstream
 	Branch   string
 	Missing  *fault.Fault
+	// Incomplete says that a document is missing without which the route must serve nobody.
+	Incomplete *fault.Fault
 	// Count counts the exchanges of the default branch, nil when they are not counted.
 	Count phase.Counter
 	// Vars is the route's predicate, nil when it has none.
 	Vars phase.Predicate
 
-	rule    route.Rule[*Route]
-	listed  bool // in the table (status 1)
-	inline  map[string]*upstream.Upstream
-	uses    []*shared
-	start   []func(done <-chan struct{})
-	stop    chan struct{}
-	running sync.WaitGroup
-	born    uint64
+	rule   route.Rule[*Route]
+	listed bool // in the table (status 1)
+	// recorders are made for plugins that serve many routes, when one of them first records here: by ids, and by names.
+	recorders [2]atomic.Pointer[recorder]
+	counters  atomic.Pointer[sync.Map] // of such plugins: *countingByRoute -> *meter.Counter
 }
 
 // Find returns the route for q among those that f accepts.
@@ -101,25 +100,3 @@ func (l *Live) Current() *Snapshot { return l.current.Load() }
 
 // publish puts s into force for every exchange that begins from now on.
 func (l *Live) publish(s *Snapshot) { l.current.Store(s) }
-
-// close ends the goroutines that the route's plugins run, waits for them, and closes the plugins, last to first, and the upstreams of
-// its own.
-func (r *Route) close() {
-	close(r.stop)
-	r.running.Wait()
-	if r.Chain != nil {
-		for _, c := range r.Chain.Closers {
-			c.Close()
-		}
-	}
-	for _, u := range r.inline {
-		u.Close()
-	}
-}
-
-// run starts the goroutines that were noted while the route was compiled. It is called after the publication.
-func (r *Route) run() {
-	for _, f := range r.start {
-		r.running.Go(func() { f(r.stop) })
-	}
-}

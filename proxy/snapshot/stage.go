@@ -21,27 +21,38 @@ type Edit struct {
 // Lookup returns the document in force under key, nil when there is none.
 type Lookup func(key string) []byte
 
-// Problem is a document that was left out of a Stage, with the reason.
+// Problem is a document that was left out of a Stage, or that refused it, with the reason.
 type Problem struct {
 	Key string
 	Err error
 }
 
+func (p *Problem) Error() string { return p.Err.Error() }
+
+// Unwrap returns the reason.
+func (p *Problem) Unwrap() error { return p.Err }
+
 // Stage is a compiled change that is not in force yet.
 type Stage struct {
 	// Problems are what was left out, each key once.
 	Problems []Problem
-	// Recovered are routes that had been left out and whose latest document is in force from Commit on.
+	// Recovered are documents that had been left out and are in force from Commit on.
 	Recovered []string
+	// Warnings are about what is in force and will not do what its author may expect.
+	Warnings []string
 
 	c         *Compiler
 	docs      Lookup
 	lenient   bool
 	edits     map[string][]byte
-	routes    map[string]*Route // nil = removed
+	routes    map[string]*Route // nil = removed, as in the following
+	consumers map[string]*consumer
+	groups    map[string]*group
+	globals   *globals // nil = unchanged
 	upstreams map[string]*shared
-	deps      map[string][]string // of every route that was compiled or left out
+	deps      map[string][]string // of every unit that was compiled or left out
 	table     *route.Table[*Route]
+	registry  registry
 	order     map[string]uint64
 	state     map[string]map[string]any
 	left      map[string][]byte // see Compiler.left
@@ -49,13 +60,13 @@ type Stage struct {
 
 // Stage compiles edits of the documents that docs shows. Everything that depends on an edited document is compiled anew, all else is
 // shared. With lenient set, what does not compile is left out and reported, as for documents that arrive from a store, and what was
-// in force under its key stays; otherwise the first such document refuses the whole change and nothing has happened. Routes that
-// had been left out before are tried again when something that they depend on is edited. As they were broken before, they never
-// refuse a change.
+// in force under its key stays; otherwise the first such document refuses the whole change and nothing has happened. What had been
+// left out before is tried again when something that it depends on is edited. As it was broken before, it never refuses a change.
 func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error) {
 	st := &Stage{
 		c: c, docs: docs, lenient: lenient, edits: make(map[string][]byte, len(edits)), routes: map[string]*Route{},
-		upstreams: map[string]*shared{}, deps: map[string][]string{}, order: map[string]uint64{}, state: map[string]map[string]any{}, left: map[string][]byte{},
+		consumers: map[string]*consumer{}, groups: map[string]*group{}, upstreams: map[string]*shared{}, deps: map[string][]string{},
+		registry: c.registry, order: map[string]uint64{}, state: map[string]map[string]any{}, left: map[string][]byte{},
 	}
 	for _, e := range edits {
 		st.edits[e.Key] = e.Value
@@ -73,21 +84,39 @@ func (st *Stage) compile() error {
 	for _, key := range slices.Sorted(maps.Keys(st.edits)) {
 		if err := st.compileShared(key, st.edits[key]); err != nil {
 			if !st.lenient {
-				return err
+				return &Problem{key, err}
 			}
 			delete(st.edits, key) // routes that refer to it go on with the version in force
 			st.Problems = append(st.Problems, Problem{key, err})
 		}
 	}
-	keys := st.affected()
+	u := st.affected()
+	for _, key := range u.groups {
+		if err := st.stageGroup(key); err != nil {
+			return err
+		}
+	}
+	if err := st.stageConsumers(u.consumers); err != nil {
+		return err
+	}
+	if u.globals {
+		var err error
+		if st.globals, err = st.compileGlobals(); err != nil {
+			return err
+		}
+	}
+	return st.stageRoutes(u.routes)
+}
+
+func (st *Stage) stageRoutes(keys []string) error {
 	remove := make([]string, 0, len(keys))
 	put := make([]route.Rule[*Route], 0, len(keys))
 	for _, key := range keys {
-		r, err := st.compileKey(key)
+		r, keep, err := settle(st, key, false, func(raw []byte) (*Route, error) { return st.compileRoute(key, raw) })
 		switch {
 		case err != nil:
 			return err
-		case r == nil && st.keeps(key):
+		case keep:
 			continue
 		case r != nil && r.listed:
 			put = append(put, r.rule)
@@ -101,60 +130,167 @@ func (st *Stage) compile() error {
 	return err
 }
 
-// compileKey compiles the route key as it is to be from now on. It returns nil when the route is removed, or left out and what is in
-// force under its key stays as it is.
-func (st *Stage) compileKey(key string) (*Route, error) {
-	doc, edited := st.edits[key]
-	retried := false
-	if !edited {
-		if doc, retried = st.c.left[key]; !retried {
-			doc = st.docs(key)
+func (st *Stage) stageGroup(key string) error {
+	g, keep, err := settle(st, key, false, func(raw []byte) (*group, error) { return st.compileGroup(key, raw) })
+	if err != nil || keep {
+		return err
+	}
+	st.groups[key] = g
+	if g == nil {
+		_, id, _ := strings.Cut(key, "/")
+		st.registry.groups = st.registry.groups.without(id)
+		return nil
+	}
+	st.registry.groups = st.registry.groups.with(g.id, g)
+	return nil
+}
+
+// stageConsumers takes all that are affected out of the registry before it puts their next versions in, so that one can take over what
+// another gives up.
+func (st *Stage) stageConsumers(keys []string) error {
+	for _, key := range keys {
+		if old := st.c.consumers[key]; old != nil {
+			st.registry = st.registry.without(old)
 		}
 	}
-	if doc == nil {
-		return nil, nil
+	for _, key := range keys {
+		c, keep, err := settle(st, key, true, func(raw []byte) (*consumer, error) { return st.compileConsumer(key, raw) })
+		if err != nil {
+			return err
+		}
+		if keep {
+			c = st.c.consumers[key]
+		} else {
+			st.consumers[key] = c
+		}
+		if c != nil {
+			st.registry = st.registry.with(c)
+		}
 	}
-	r, err := st.compileRoute(key, doc)
-	if err == nil {
+	return nil
+}
+
+// latest returns the document key as it is to be from now on, nil when there is none. retried says that it was left out before and is
+// not edited.
+func (st *Stage) latest(key string) (doc []byte, retried bool) {
+	doc, edited := st.edits[key]
+	if edited {
+		return doc, false
+	}
+	if doc, retried = st.c.left[key]; retried {
+		return doc, true
+	}
+	return st.docs(key), false
+}
+
+// settle compiles the latest version of the document key. nil means that the document is gone, or, with keep, that it was left out and
+// what is in force under its key stays as it is. The version in force has to follow what it depends on: it is compiled anew when that is
+// edited, or, with follow, in any case.
+func settle[U any](st *Stage, key string, follow bool, compile func(raw []byte) (*U, error)) (u *U, keep bool, err error) {
+	doc, retried := st.latest(key)
+	if doc == nil {
+		return nil, false, nil
+	}
+	if u, err = compile(doc); err == nil {
 		if retried {
 			st.Recovered = append(st.Recovered, key)
 		}
-		return r, nil
+		return u, false, nil
 	}
 	if !st.lenient && !retried {
-		return nil, err
+		return nil, false, &Problem{key, err}
 	}
+	st.leaveOut(key, doc, err)
+	stands := st.docs(key)
+	follow = follow || slices.ContainsFunc(st.c.deps[key], func(d string) bool { _, e := st.edits[d]; return e })
+	if stands == nil || bytes.Equal(stands, doc) || !follow {
+		return nil, true, nil
+	}
+	if u, err = compile(stands); err != nil {
+		return nil, true, nil
+	}
+	return u, false, nil
+}
+
+func (st *Stage) leaveOut(key string, doc []byte, err error) {
 	st.Problems = append(st.Problems, Problem{key, err})
 	st.left[key] = doc
-	// The version in force stays, but it has to follow what it depends on.
-	stands := st.docs(key)
-	if stands == nil || bytes.Equal(stands, doc) || !slices.ContainsFunc(st.c.deps[key], func(d string) bool { _, e := st.edits[d]; return e }) {
-		return nil, nil
-	}
-	if r, err = st.compileRoute(key, stands); err != nil {
-		return nil, nil
-	}
-	return r, nil
 }
 
-// keeps says whether the route key was left out, so that it stays as it is.
-func (st *Stage) keeps(key string) bool {
-	_, left := st.left[key]
-	return left
+// units are what has to be compiled, sorted.
+type units struct {
+	routes, consumers, groups []string
+	globals                   bool
 }
 
-// affected returns the keys of the routes to compile, sorted.
-func (st *Stage) affected() []string {
+func (st *Stage) affected() (u units) {
 	set := map[string]bool{}
 	for key := range st.edits {
-		if strings.HasPrefix(key, "routes/") {
-			set[key] = true
+		if unit := unitOf(key); unit != "" {
+			set[unit] = true
 		}
-		for r := range st.c.users[key] {
-			set[r] = true
+		for user := range st.c.users[key] {
+			set[user] = true
 		}
 	}
-	return slices.Sorted(maps.Keys(set))
+	for _, key := range slices.Sorted(maps.Keys(set)) {
+		switch segment, _, _ := strings.Cut(key, "/"); segment {
+		case "routes":
+			u.routes = append(u.routes, key)
+		case "consumers":
+			u.consumers = append(u.consumers, key)
+		case "consumer_groups":
+			u.groups = append(u.groups, key)
+		default:
+			u.globals = true
+		}
+	}
+	return u
+}
+
+// unitOf returns what is compiled from the document key, "" when it is only used by others.
+func unitOf(key string) string {
+	segment, id, _ := strings.Cut(key, "/")
+	switch segment {
+	case "routes", "consumer_groups":
+		return key
+	case "consumers":
+		name, _, _ := strings.Cut(id, "/")
+		return segment + "/" + name
+	case globalUnit:
+		return globalUnit
+	}
+	return ""
+}
+
+// credentialKeys returns the keys of the credentials of the consumer key, as they will be after the change, sorted.
+func (st *Stage) credentialKeys(key string) []string {
+	return st.c.keysBelow(key+"/credentials", st.edits)
+}
+
+// globalKeys does the same for global rules.
+func (st *Stage) globalKeys() []string { return st.c.keysBelow(globalUnit, st.edits) }
+
+// keysBelow returns the keys of the documents below a folder that have been seen, and those among edits, sorted.
+func (c *Compiler) keysBelow(folder string, edits map[string][]byte) []string {
+	keys := slices.Collect(maps.Keys(c.folders[folder]))
+	for key := range edits {
+		if in, listed := folderOf(key); listed && in == folder && !c.folders[folder][key] {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// folderOf returns the folder of a document that is compiled together with its siblings.
+func folderOf(key string) (folder string, listed bool) {
+	i := strings.LastIndexByte(key, '/')
+	if i < 0 {
+		return "", false
+	}
+	folder = key[:i]
+	return folder, folder == globalUnit || strings.HasPrefix(key, "consumers/") && strings.HasSuffix(folder, "/credentials")
 }
 
 // compileShared compiles the upstream that an edited upstream or service document holds.
@@ -216,158 +352,13 @@ func (st *Stage) shared(key string) *shared {
 
 // Discard drops the stage; the running configuration was not touched.
 func (st *Stage) Discard() {
-	for _, r := range st.routes {
-		if r != nil {
-			r.close()
-		}
+	for _, p := range st.parts() {
+		p.close()
 	}
 	for _, s := range st.upstreams {
 		if s != nil {
 			s.Close()
 		}
 	}
-	st.routes, st.upstreams = nil, nil
-}
-
-// Commit publishes the stage: from when it returns, every exchange that begins runs on it. revision is the store's.
-func (st *Stage) Commit(revision uint64) {
-	c := st.c
-	before := c.live.Current()
-	c.serial++
-	var removed, labels []string // ids, and what the label route of their series may be
-	for key, r := range st.routes {
-		if r == nil {
-			_, id, _ := strings.Cut(key, "/")
-			removed, labels = append(removed, id), append(labels, id)
-			if old := c.routes[key]; old != nil && old.Name != "" {
-				labels = append(labels, old.Name)
-			}
-		}
-		st.commitRoute(key, r)
-	}
-	for key, doc := range st.left {
-		c.left[key] = doc
-		c.depend(key, append(slices.Clone(st.deps[key]), c.deps[key]...)) // the version in force has its own
-	}
-	for key, s := range st.upstreams {
-		if old := c.upstreams[key]; old != nil {
-			old.replaced = true
-			c.release(old, 0)
-		}
-		if s == nil {
-			delete(c.upstreams, key)
-			continue
-		}
-		s.born = c.serial
-		c.upstreams[key] = s
-	}
-	st.commitState()
-	c.table = st.table
-	c.live.publish(&Snapshot{Revision: revision, table: c.table, serial: c.serial})
-	c.graves.bury(before)
-	if len(removed) > 0 {
-		c.opt.Meter.ForgetRoutes(removed, c.unused(labels))
-	}
-	for _, r := range st.routes {
-		if r != nil {
-			r.run()
-		}
-	}
-}
-
-// commitRoute puts r in the place of the route key; nil removes it.
-func (st *Stage) commitRoute(key string, r *Route) {
-	c := st.c
-	if old := c.routes[key]; old != nil {
-		c.graves.add(old.born, c.serial, old.close)
-		for _, s := range old.uses {
-			c.release(s, 1)
-		}
-	}
-	delete(c.left, key)
-	if r == nil {
-		delete(c.routes, key)
-		delete(c.order, key)
-		c.depend(key, nil)
-		return
-	}
-	r.born = c.serial
-	c.routes[key] = r
-	c.order[key] = st.order[key]
-	c.depend(key, st.deps[key])
-	for _, s := range r.uses {
-		s.routes++
-	}
-}
-
-// unused returns those of labels that have series and that no route in force can have, whether as its id or, with prefer_name, as its
-// name. Only a label with series is worth the walk through the names.
-func (c *Compiler) unused(labels []string) []string {
-	free := make(map[string]bool, len(labels))
-	for _, l := range labels {
-		if c.routes["routes/"+l] == nil && c.opt.Meter.Recorded(l) {
-			free[l] = true
-		}
-	}
-	if len(free) == 0 {
-		return nil
-	}
-	for _, r := range c.routes {
-		if r.Name != "" {
-			delete(free, r.Name)
-		}
-	}
-	return slices.Collect(maps.Keys(free))
-}
-
-// release takes note that n routes less use s.
-func (c *Compiler) release(s *shared, n int) {
-	if s.routes -= n; s.routes == 0 && s.replaced {
-		c.graves.add(s.born, c.serial, s.Close)
-	}
-}
-
-// depend makes deps what the route key depends on.
-func (c *Compiler) depend(key string, deps []string) {
-	for _, d := range c.deps[key] {
-		delete(c.users[d], key)
-		if len(c.users[d]) == 0 {
-			delete(c.users, d)
-		}
-	}
-	if len(deps) == 0 {
-		delete(c.deps, key)
-		return
-	}
-	slices.Sort(deps)
-	c.deps[key] = slices.Compact(deps)
-	for _, d := range c.deps[key] {
-		if c.users[d] == nil {
-			c.users[d] = map[string]bool{}
-		}
-		c.users[d][key] = true
-	}
-}
-
-// commitState makes what the plugins keep by identity the state of before of the next change. A document that was compiled as a whole
-// has what its plugins asked for, and no more; a service of which only some routes were compiled keeps the rest.
-func (st *Stage) commitState() {
-	c := st.c
-	for key, r := range st.routes {
-		if r != nil {
-			delete(c.state, key)
-		}
-	}
-	for key, doc := range st.edits {
-		if doc == nil || len(st.Problems) == 0 {
-			delete(c.state, key)
-		}
-	}
-	for owner, parts := range st.state {
-		if c.state[owner] == nil {
-			c.state[owner] = parts
-		} else {
-			maps.Copy(c.state[owner], parts)
-		}
-	}
+	st.routes, st.consumers, st.groups, st.globals, st.upstreams = nil, nil, nil, nil, nil
 }

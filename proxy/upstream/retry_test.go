@@ -176,7 +176,7 @@ func TestNeverTheSameNodeTwice(t *testing.T) {
 	}, servers...)
 	for range 5 {
 		x, s := request("POST", "/", ""), &senders{}
-		x.Enter(nil, phase.NewChain([]phase.Instance{{Name: "s", Plugin: s}}), 0)
+		x.Enter(nil, phase.NewChain([]phase.Instance{{Name: "s", Plugin: s}}))
 		do(u, x).wantFault(t, fault.AllTried)
 		if len(s.addrs) != 5 || len(slices.Compact(slices.Sorted(slices.Values(s.addrs)))) != 5 {
 			t.Fatalf("tried %q", s.addrs)
@@ -194,7 +194,7 @@ func TestSenderStops(t *testing.T) {
 	r := newRig(t)
 	u := r.upstream(nil, refused(t), refused(t))
 	x := request("GET", "/", "")
-	x.Enter(nil, phase.NewChain([]phase.Instance{{Name: "s", Plugin: &senders{stop: 2}}}), 0)
+	x.Enter(nil, phase.NewChain([]phase.Instance{{Name: "s", Plugin: &senders{stop: 2}}}))
 	do(u, x).want(t, 418, "")
 	if x.Response.Source != phase.FromPlugin || statuses(x) != "502" {
 		t.Fatalf("source %s, statuses %q", x.Response.Source, statuses(x))
@@ -245,7 +245,7 @@ func TestPanicLeavesNoCount(t *testing.T) {
 	r := newRig(t)
 	u := r.upstream(nil, refused(t))
 	x := request("GET", "/", "")
-	x.Enter(nil, phase.NewChain([]phase.Instance{{Name: "p", Plugin: panicky{}}}), 0)
+	x.Enter(nil, phase.NewChain([]phase.Instance{{Name: "p", Plugin: panicky{}}}))
 	func() {
 		defer func() { _ = recover() }()
 		u.Forward(x)

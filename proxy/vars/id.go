@@ -1,5 +1,7 @@
 package vars
 
+import "strings"
+
 // ID numbers a variable that has one fixed name (contract section 2.5). The zero ID names nothing.
 type ID uint8
 
@@ -56,6 +58,13 @@ const (
 	PID
 	NginxVersion // the version that is imitated
 	GatewayVersion
+	BinaryRemoteAddr // 4 or 16 bytes
+	HTTPS            // "on" over TLS, else empty
+	RequestBody
+	RespBody    // the whole body of the answer, when it is held in memory
+	GraphQLName // empty for an operation without one
+	GraphQLOperation
+	GraphQLRootFields // in text: with ", " between them
 
 	idCount
 )
@@ -113,6 +122,13 @@ var idNames = [idCount]string{
 	PID:                  "pid",
 	NginxVersion:         "nginx_version",
 	GatewayVersion:       "gateway_version",
+	BinaryRemoteAddr:     "binary_remote_addr",
+	HTTPS:                "https",
+	RequestBody:          "request_body",
+	RespBody:             "resp_body",
+	GraphQLName:          "graphql_name",
+	GraphQLOperation:     "graphql_operation",
+	GraphQLRootFields:    "graphql_root_fields",
 }
 
 // String returns the name without "$", or "" for an ID that is none.
@@ -130,6 +146,8 @@ func lookup(name string) (ID, bool) {
 		return 0, false
 	case "query_string":
 		return Args, true
+	case "document_uri":
+		return URI, true
 	case "method":
 		return RequestMethod, true
 	case "apisix_request_id":
@@ -141,4 +159,21 @@ func lookup(name string) (ID, bool) {
 		}
 	}
 	return 0, false
+}
+
+// isInert reports whether name is one of the contract's names that never has a value here: configurations that use it are right, and
+// their templates have nothing in its place.
+func isInert(name string) bool {
+	switch name {
+	case "connection", "rate_limiting_info", "upstream_unresolved_host", "proxy_rewrite_regex_uri_captures", "apisix_upstream_response_time",
+		"upstream_response_length", "upstream_bytes_received", "upstream_bytes_sent", "upstream_cache_status", "request_completion",
+		"request_llm_model", "request_type", "pipe":
+		return true
+	}
+	for _, prefix := range [...]string{"llm_", "ssl_", "tcpinfo_", "sent_trailer_", "upstream_trailer_"} {
+		if len(name) > len(prefix) && strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
 }

@@ -21,7 +21,8 @@ type Source interface {
 	Cookie(name string, dst []byte) ([]byte, bool)
 	// Param returns a path parameter of the matched route (uri_param_*).
 	Param(name string, dst []byte) ([]byte, bool)
-	// PostArg returns a field of the body: a form field, or a dotted path into JSON.
+	// PostArg returns a field of the body. A name that starts with "_" goes on with that of a form field (post_arg_<name>), one that
+	// starts with "." is a path into a JSON or form body (post_arg.<path>).
 	PostArg(name string, dst []byte) ([]byte, bool)
 	// ResponseHeader returns a header of the answer, named as for Header.
 	ResponseHeader(name string, dst []byte) ([]byte, bool)
@@ -55,11 +56,18 @@ type Var struct {
 }
 
 // Parse understands a name without its "$". For a name that it doesn't know it returns false and a Var that keeps the name and never
-// has a value.
+// has a value; true with such a Var stands for a name of the contract's that has nothing to tell here (ssl_*, llm_*, connection, ...).
 func Parse(name string) (Var, bool) {
 	v := Var{name: name}
 	if id, ok := lookup(name); ok {
 		v.kind, v.id = kindFixed, id
+		return v, true
+	}
+	if name == "cookie" {
+		v.kind, v.key = kindHeader, name
+		return v, true
+	}
+	if isInert(name) {
 		return v, true
 	}
 	for _, family := range [...]struct {
@@ -70,8 +78,7 @@ func Parse(name string) (Var, bool) {
 		{"http_", kindHeader},
 		{"cookie_", kindCookie},
 		{"uri_param_", kindParam},
-		{"post_arg_", kindPostArg},
-		{"post_arg.", kindPostArg},
+		{"post_arg", kindPostArg},
 		{"sent_http_", kindResponseHeader},
 		{"upstream_http_", kindResponseHeader},
 	} {
@@ -79,8 +86,13 @@ func Parse(name string) (Var, bool) {
 		if !ok || key == "" {
 			continue
 		}
-		if family.kind == kindHeader || family.kind == kindResponseHeader {
+		switch family.kind {
+		case kindHeader, kindResponseHeader:
 			key = strings.ReplaceAll(strings.ToLower(key), "-", "_")
+		case kindPostArg:
+			if len(key) == 1 || key[0] != '_' && key[0] != '.' {
+				continue
+			}
 		}
 		v.kind, v.key = family.kind, key
 		return v, true
@@ -90,6 +102,17 @@ func Parse(name string) (Var, bool) {
 
 // Name returns the name as it was written.
 func (v Var) Name() string { return v.name }
+
+// ID returns the number of a variable with a fixed name, 0 for any other.
+func (v Var) ID() ID { return v.id }
+
+// PostArg returns the name that Source.PostArg is asked for, "" when v is no field of the body.
+func (v Var) PostArg() string {
+	if v.kind == kindPostArg {
+		return v.key
+	}
+	return ""
+}
 
 // Value returns the value of v on src, built in dst, which must be empty, or borrowed from src until the exchange ends.
 func (v Var) Value(dst []byte, src Source) ([]byte, bool) {

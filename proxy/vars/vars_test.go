@@ -48,7 +48,7 @@ var request = map[string]string{
 	"uri": "/a", "request_uri": "/a?x=1", "args": "x=1", "host": "h.test", "request_method": "GET", "request_id": "r1",
 	"http_host": "h.test:80", "status": "200", "is_args": "", "branch": "canary",
 	"header x_api": "1", "header host_x": "hx", "arg K": "v", "arg a.b": "dotted", "cookie sid": "z", "param id": "7",
-	"post k": "form", "post a.b": "json", "response x_up": "u", "arg empty": "",
+	"post _k": "form", "post .a.b": "json", "header cookie": "sid=z", "response x_up": "u", "arg empty": "",
 }
 
 func TestParse(t *testing.T) {
@@ -71,6 +71,8 @@ func TestParse(t *testing.T) {
 		{"uri_param_id", "7"},
 		{"post_arg_k", "form"},
 		{"post_arg.a.b", "json"},
+		{"cookie", "sid=z"},
+		{"document_uri", "/a"},
 		{"sent_http_x_up", "u"},
 		{"upstream_http_X-Up", "u"},
 	} {
@@ -87,8 +89,26 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// Names of the contract's that have no value here are known all the same.
+func TestParseInert(t *testing.T) {
+	for _, name := range []string{"connection", "rate_limiting_info", "ssl_client_s_dn", "llm_model", "request_llm_model", "upstream_unresolved_host"} {
+		v, ok := Parse(name)
+		if got, has := v.Append([]byte("<"), &fields{values: request}); !ok || has || string(got) != "<" || v.Name() != name || v.ID() != 0 {
+			t.Errorf("Parse(%q): ok %v, value %q %v", name, ok, got, has)
+		}
+	}
+}
+
+func TestPostArgName(t *testing.T) {
+	for name, want := range map[string]string{"post_arg_k": "_k", "post_arg.a[*].b": ".a[*].b", "arg_k": "", "uri": "", "nope": ""} {
+		if v, _ := Parse(name); v.PostArg() != want {
+			t.Errorf("%s: %q, want %q", name, v.PostArg(), want)
+		}
+	}
+}
+
 func TestParseUnknown(t *testing.T) {
-	for _, name := range []string{"", "nope", "URI", "arg_", "http_", "cookie_", "post_arg", "post_arg.", "uri_param_", "uri.html", "1"} {
+	for _, name := range []string{"", "nope", "URI", "arg_", "http_", "cookie_", "post_arg", "post_arg.", "post_arg_", "post_argx", "ssl_", "llm_", "uri_param_", "uri.html", "1"} {
 		v, ok := Parse(name)
 		got, has := v.Append([]byte("<"), &fields{values: request})
 		if ok || has || string(got) != "<" || v.Name() != name {

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -50,16 +51,26 @@ func writeForEver(s *Store) error {
 		if i%5 == 0 {
 			size = -1
 		}
-		fmt.Println("try", key, size)
 		var revision uint64
 		var err error
-		if size < 0 {
+		if i%3 == 0 {
+			key = batchKey
+		}
+		fmt.Println("try", key, size)
+		switch {
+		case key == batchKey:
+			var writes []store.Write
+			for k, n := range batchSizes(size) {
+				writes = append(writes, store.Write{Key: k, Value: bytes.Repeat([]byte("v"), n), IfRevision: store.AnyRevision})
+			}
+			_, revision, err = s.Batch(context.Background(), writes)
+		case size < 0:
 			revision, err = s.Delete(context.Background(), key, store.AnyRevision)
 			if errors.Is(err, store.ErrNotFound) {
 				fmt.Println("ok 0")
 				continue
 			}
-		} else {
+		default:
 			var it store.Item
 			it, err = s.Put(context.Background(), key, []byte(strings.Repeat("v", size)), store.AnyRevision, time.Time{})
 			revision = it.ModRevision
@@ -69,6 +80,29 @@ func writeForEver(s *Store) error {
 		}
 		fmt.Println("ok", revision)
 	}
+}
+
+// batchKey stands for the keys of one batch in what the writer announces.
+const batchKey = "batch"
+
+// batchSizes returns what a batch announced with size makes of its keys: sizes of values by key.
+func batchSizes(size int) map[string]int {
+	size = max(size, 0)
+	return map[string]int{"batch/a": size, "batch/b": size + 1, "batch/c": size + 2, "batch/d": size % 2000}
+}
+
+// announced returns what a write makes of the sizes by key; -1 deletes.
+func announced(sizes map[string]int, key string, size int) map[string]int {
+	sizes = maps.Clone(sizes)
+	switch {
+	case key == batchKey:
+		maps.Copy(sizes, batchSizes(size))
+	case size < 0:
+		delete(sizes, key)
+	default:
+		sizes[key] = size
+	}
+	return sizes
 }
 
 // TestKilled: whatever was acknowledged before SIGKILL is there afterwards, and of what was not acknowledged at most the one write
@@ -108,11 +142,8 @@ func TestKilled(t *testing.T) {
 			}
 			open = false
 			acknowledged++
-			if last = max(last, revision); size < 0 {
-				delete(sizes, tried)
-			} else {
-				sizes[tried] = size
-			}
+			last = max(last, revision)
+			sizes = announced(sizes, tried, size)
 		}
 		_ = cmd.Wait()
 
@@ -126,12 +157,7 @@ func TestKilled(t *testing.T) {
 		for _, it := range items {
 			got[it.Key] = len(it.Value)
 		}
-		withOpen := maps.Clone(sizes)
-		if size < 0 {
-			delete(withOpen, tried)
-		} else {
-			withOpen[tried] = size
-		}
+		withOpen := announced(sizes, tried, size)
 		switch {
 		case revision == last && cmp.Equal(sizes, got):
 		case open && revision == last+1 && cmp.Equal(withOpen, got):

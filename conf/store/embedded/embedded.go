@@ -1,4 +1,4 @@
-// Package embedded keeps documents in one bbolt file. Every Put and Delete is one transaction that has reached the disk when it
+// Package embedded keeps documents in one bbolt file. Every Put, Delete and Batch is one transaction that has reached the disk when it
 // returns; the file is checked as a whole when it is opened, and every document whenever it is read, so a damaged file is an error
 // and never a part of a configuration.
 package embedded
@@ -34,9 +34,9 @@ type Store struct {
 	// turn is held by whoever looks at or changes the file. It is a channel so that waiting for it ends with a context, and it keeps
 	// the feed in revision order: what a List shows has been published.
 	turn     chan struct{}
-	revision uint64       // last published
-	doubt    *store.Event // a write that failed while it was committed: it may be in the file or not
-	broken   error        // set once: no further access to the file
+	revision uint64        // last published
+	doubt    []store.Event // a write that failed while it was committed: it may be in the file or not
+	broken   error         // set once: no further access to the file
 }
 
 // Unclean reports whether the last process that had the file open did not close it. Nothing acknowledged is lost by that.
@@ -67,35 +67,45 @@ func (s *Store) List(ctx context.Context) ([]store.Item, uint64, error) {
 	return items, st.revision, nil
 }
 
-// Put implements store.Store. value is copied.
+// Put implements store.Store.
 func (s *Store) Put(ctx context.Context, key string, value []byte, ifRevision uint64, expires time.Time) (store.Item, error) {
-	if err := store.CheckKey(key); err != nil {
-		return store.Item{}, err
-	}
-	next := store.Item{Key: key, Value: bytes.Clone(value), Expires: expires}
-	e, err := s.write(ctx, key, func(old *store.Item, revision uint64) (store.Event, error) {
-		if err := store.CheckPut(old, ifRevision); err != nil {
-			return store.Event{}, err
-		}
-		next.CreateRevision, next.ModRevision = revision, revision
-		if old != nil {
-			next.CreateRevision = old.CreateRevision
-		}
-		return store.Event{Item: next}, nil
-	})
+	items, _, err := s.Batch(ctx, []store.Write{store.NewPut(key, value, ifRevision, expires)})
 	if err != nil {
 		return store.Item{}, err
 	}
-	s.expiry.Add(key, expires)
-	return e.Item, nil
+	return items[0], nil
 }
 
 // Delete implements store.Store.
 func (s *Store) Delete(ctx context.Context, key string, ifRevision uint64) (uint64, error) {
-	e, err := s.write(ctx, key, func(old *store.Item, revision uint64) (store.Event, error) {
-		return deletion(key, revision), store.CheckDelete(old, ifRevision)
-	})
-	return e.Item.ModRevision, err
+	_, revision, err := s.Batch(ctx, []store.Write{{Key: key, IfRevision: ifRevision}})
+	return revision, err
+}
+
+// Batch implements store.Store: one transaction of the file, whatever the number of writes.
+func (s *Store) Batch(ctx context.Context, writes []store.Write) ([]store.Item, uint64, error) {
+	if err := store.CheckBatch(writes); err != nil {
+		return nil, 0, err
+	}
+	if len(writes) == 0 {
+		_, revision, err := s.List(ctx)
+		return nil, revision, err
+	}
+	changes := make([]change, len(writes))
+	for i, w := range writes {
+		w.Value = bytes.Clone(w.Value)
+		changes[i] = change{w.Key, w.Event}
+	}
+	events, err := s.write(ctx, changes...)
+	if err != nil {
+		return nil, 0, err
+	}
+	items := make([]store.Item, len(events))
+	for i, e := range events {
+		items[i] = e.Item
+		s.expiry.Add(e.Item.Key, e.Item.Expires)
+	}
+	return items, items[0].ModRevision, nil
 }
 
 // Watch implements store.Store.
@@ -103,20 +113,16 @@ func (s *Store) Watch(ctx context.Context, from uint64) (<-chan store.Event, err
 	return s.feed.Watch(ctx, from)
 }
 
-func deletion(key string, revision uint64) store.Event {
-	return store.Event{Item: store.Item{Key: key, ModRevision: revision}, Deleted: true}
-}
-
 var errNothingToDo = errors.New("nothing to do")
 
 // expire deletes key if its time has come. A damaged or closed store is not asked again.
 func (s *Store) expire(key string) error {
-	_, err := s.write(context.Background(), key, func(old *store.Item, revision uint64) (store.Event, error) {
+	_, err := s.write(context.Background(), change{key, func(old *store.Item, revision uint64) (store.Event, error) {
 		if old != nil {
 			return store.Event{}, errNothingToDo // written again with a later end or none
 		}
-		return deletion(key, revision), nil
-	})
+		return store.Event{Item: store.Item{Key: key, ModRevision: revision}, Deleted: true}, nil
+	}})
 	if errors.Is(err, store.ErrUnavailable) && s.usable() {
 		return err
 	}
@@ -131,15 +137,23 @@ func (s *Store) usable() bool {
 	return true
 }
 
-// write runs one transaction on key. decide sees the live item (nil when there is none) and the revision that the write would get,
-// and returns the event or a refusal, which write returns as it is.
-func (s *Store) write(ctx context.Context, key string, decide func(old *store.Item, revision uint64) (store.Event, error)) (store.Event, error) {
+// change is what a transaction does to one key. decide sees the live item (nil when there is none) and the revision that the write
+// would get, and returns the event or a refusal.
+type change struct {
+	key    string
+	decide func(old *store.Item, revision uint64) (store.Event, error)
+}
+
+// refusal is an answer to the caller, told apart from a failure of the file.
+type refusal struct{ error }
+
+// write runs one transaction. All changes are made or, after the first refusal, which write returns as it is, none.
+func (s *Store) write(ctx context.Context, changes ...change) ([]store.Event, error) {
 	if err := s.acquire(ctx); err != nil {
-		return store.Event{}, err
+		return nil, err
 	}
 	defer s.release()
-	var e store.Event
-	var refusal error
+	events := make([]store.Event, len(changes))
 	committing := false
 	err := s.guard(func() error {
 		return s.db.Update(func(tx *bolt.Tx) error {
@@ -147,59 +161,65 @@ func (s *Store) write(ctx context.Context, key string, decide func(old *store.It
 			if err != nil {
 				return err
 			}
-			if refusal = s.settle(st); refusal != nil {
-				return refusal
-			}
-			docs := tx.Bucket(documentsBucket)
-			old, sum, err := lookup(docs, key)
-			if err != nil {
-				return err
-			}
-			live := old
-			if old != nil && old.Expired(time.Now()) {
-				live = nil
-			}
-			if e, refusal = decide(live, st.revision+1); refusal != nil {
-				return refusal
-			}
-			if e.Deleted && old == nil {
-				refusal = store.ErrNotFound
-				return refusal
-			}
-			if old != nil {
-				st.count, st.digest = st.count-1, st.digest^sum
-			}
-			if e.Deleted {
-				err = docs.Delete([]byte(key))
-			} else {
-				record, sum := encodeRecord(e.Item)
-				st.count, st.digest = st.count+1, st.digest^sum
-				err = docs.Put([]byte(key), record)
-			}
-			if err != nil {
-				return err
+			if err := s.settle(st); err != nil {
+				return refusal{err}
 			}
 			st.revision++
+			docs := tx.Bucket(documentsBucket)
+			for i, c := range changes {
+				if events[i], err = c.carryOut(docs, &st); err != nil {
+					return err
+				}
+			}
 			committing = true
 			return tx.Bucket(metaBucket).Put(stateKey, st.encode())
 		})
 	})
+	var refused refusal
 	switch {
-	case refusal != nil:
-		return store.Event{}, refusal
+	case errors.As(err, &refused):
+		return nil, refused.error
 	case err != nil:
 		if committing {
-			s.doubt = &e
+			s.doubt = events
 		}
-		return store.Event{}, s.failed(err)
+		return nil, s.failed(err)
 	}
-	s.publish(e)
-	return e, nil
+	s.publish(events)
+	return events, nil
 }
 
-func (s *Store) publish(e store.Event) {
-	s.revision, s.doubt = e.Item.ModRevision, nil
-	s.feed.Publish(e)
+// carryOut makes the change at st.revision and keeps st's sums.
+func (c change) carryOut(docs *bolt.Bucket, st *state) (store.Event, error) {
+	old, sum, err := lookup(docs, c.key)
+	if err != nil {
+		return store.Event{}, err
+	}
+	live := old
+	if old != nil && old.Expired(time.Now()) {
+		live = nil
+	}
+	e, err := c.decide(live, st.revision)
+	if err != nil {
+		return store.Event{}, refusal{err}
+	}
+	if e.Deleted && old == nil {
+		return store.Event{}, refusal{store.ErrNotFound}
+	}
+	if old != nil {
+		st.count, st.digest = st.count-1, st.digest^sum
+	}
+	if e.Deleted {
+		return e, docs.Delete([]byte(c.key))
+	}
+	record, sum := encodeRecord(e.Item)
+	st.count, st.digest = st.count+1, st.digest^sum
+	return e, docs.Put([]byte(c.key), record)
+}
+
+func (s *Store) publish(events []store.Event) {
+	s.revision, s.doubt = events[0].Item.ModRevision, nil
+	s.feed.Publish(events...)
 }
 
 // settle compares the revision in the file with the last one published. They differ when a write was reported as failed but is in
@@ -208,10 +228,10 @@ func (s *Store) settle(st state) error {
 	switch {
 	case st.revision == s.revision:
 		return nil
-	case s.doubt != nil && st.revision == s.doubt.Item.ModRevision:
-		e := *s.doubt
-		s.publish(e)
-		if !e.Deleted {
+	case s.doubt != nil && st.revision == s.doubt[0].Item.ModRevision:
+		doubt := s.doubt
+		s.publish(doubt)
+		for _, e := range doubt {
 			s.expiry.Add(e.Item.Key, e.Item.Expires)
 		}
 		return nil

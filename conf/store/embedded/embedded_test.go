@@ -175,7 +175,7 @@ func TestDoubtfulWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.doubt = &store.Event{Item: it}
+	s.doubt = []store.Event{{Item: it}}
 	c := mustPut(t, s, "c", "3", time.Time{})
 	for _, want := range []store.Item{it, c} {
 		select {

@@ -67,6 +67,36 @@ func TestWindow(t *testing.T) {
 	check(start+2*Capacity, nil)
 }
 
+// A write whose first events have left the ring cannot be replayed, and nothing of it is.
+func TestWindowCutsBatch(t *testing.T) {
+	f := New(0)
+	defer f.Close()
+	event := func(revision uint64) store.Event { return store.Event{Item: store.Item{ModRevision: revision}} }
+	f.Publish(event(1), event(1), event(1))
+	f.Publish(event(2), event(2))
+	publish(f, 3, Capacity-3)
+	for from := range uint64(3) { // 3 + 2 + Capacity - 5 events: all there
+		if events, err := f.Watch(t.Context(), from); err != nil {
+			t.Errorf("from %d: %v", from, err)
+		} else if got, _ := receive(t, events); got != from+1 {
+			t.Errorf("from %d: the first event is %d", from, got)
+		}
+	}
+	publish(f, Capacity-2, Capacity-2)
+	if _, err := f.Watch(t.Context(), 0); !errors.Is(err, store.ErrCompacted) {
+		t.Errorf("two of three events of revision 1 are left: got %v, want ErrCompacted", err)
+	}
+	events, err := f.Watch(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, more := range []bool{true, false, false} {
+		if e := <-events; e.More != more || e.Item.ModRevision != uint64(2+i/2) {
+			t.Errorf("event %d: got %+v", i, e)
+		}
+	}
+}
+
 // A watcher that stands still while the ring turns over is told by the end of the channel; it never sees a gap.
 func TestSlowWatcher(t *testing.T) {
 	f := New(0)

@@ -48,40 +48,54 @@ func (s *Store) List(ctx context.Context) ([]store.Item, uint64, error) {
 	return out, s.revision, nil
 }
 
-// Put implements store.Store. value is copied.
+// Put implements store.Store.
 func (s *Store) Put(ctx context.Context, key string, value []byte, ifRevision uint64, expires time.Time) (store.Item, error) {
-	if err := store.CheckKey(key); err != nil {
+	items, _, err := s.Batch(ctx, []store.Write{store.NewPut(key, value, ifRevision, expires)})
+	if err != nil {
 		return store.Item{}, err
 	}
-	if err := s.lock(ctx); err != nil {
-		return store.Item{}, err
-	}
-	defer s.mu.Unlock()
-	old := s.live(key)
-	if err := store.CheckPut(old, ifRevision); err != nil {
-		return store.Item{}, err
-	}
-	s.revision++
-	next := store.Item{Key: key, Value: bytes.Clone(value), CreateRevision: s.revision, ModRevision: s.revision, Expires: expires}
-	if old != nil {
-		next.CreateRevision = old.CreateRevision
-	}
-	s.items[key] = next
-	s.feed.Publish(store.Event{Item: next})
-	s.expiry.Add(key, expires)
-	return next, nil
+	return items[0], nil
 }
 
 // Delete implements store.Store.
 func (s *Store) Delete(ctx context.Context, key string, ifRevision uint64) (uint64, error) {
+	_, revision, err := s.Batch(ctx, []store.Write{{Key: key, IfRevision: ifRevision}})
+	return revision, err
+}
+
+// Batch implements store.Store.
+func (s *Store) Batch(ctx context.Context, writes []store.Write) ([]store.Item, uint64, error) {
+	if err := store.CheckBatch(writes); err != nil {
+		return nil, 0, err
+	}
 	if err := s.lock(ctx); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	defer s.mu.Unlock()
-	if err := store.CheckDelete(s.live(key), ifRevision); err != nil {
-		return 0, err
+	events := make([]store.Event, len(writes))
+	for i, w := range writes {
+		var err error
+		if events[i], err = w.Event(s.live(w.Key), s.revision+1); err != nil {
+			return nil, 0, err
+		}
+		events[i].Item.Value = bytes.Clone(w.Value)
 	}
-	return s.remove(key), nil
+	if len(events) == 0 {
+		return nil, s.revision, nil
+	}
+	s.revision++
+	items := make([]store.Item, len(events))
+	for i, e := range events {
+		items[i] = e.Item
+		if e.Deleted {
+			delete(s.items, e.Item.Key)
+		} else {
+			s.items[e.Item.Key] = e.Item
+		}
+		s.expiry.Add(e.Item.Key, e.Item.Expires)
+	}
+	s.feed.Publish(events...)
+	return items, s.revision, nil
 }
 
 // Watch implements store.Store.
@@ -123,20 +137,14 @@ func (s *Store) live(key string) *store.Item {
 	return &it
 }
 
-// remove deletes key, which exists, and returns the revision; mu is held.
-func (s *Store) remove(key string) uint64 {
-	delete(s.items, key)
-	s.revision++
-	s.feed.Publish(store.Event{Item: store.Item{Key: key, ModRevision: s.revision}, Deleted: true})
-	return s.revision
-}
-
 // expire deletes key if its time has come.
 func (s *Store) expire(key string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if it, ok := s.items[key]; ok && it.Expired(time.Now()) && !s.closed {
-		s.remove(key)
+		delete(s.items, key)
+		s.revision++
+		s.feed.Publish(store.Event{Item: store.Item{Key: key, ModRevision: s.revision}, Deleted: true})
 	}
 	return nil
 }

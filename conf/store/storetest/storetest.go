@@ -20,8 +20,23 @@ import (
 // patience bounds every wait for something that must happen. It is not a measure of speed.
 const patience = 10 * time.Second
 
+// suite is what the tests have to know of the provider.
+type suite struct {
+	open func(t *testing.T) store.Store
+	// late is how long an item may outlive its time.
+	late time.Duration
+}
+
 // Run tests the provider whose open returns a new, empty store. Run closes it.
-func Run(t *testing.T, open func(t *testing.T) store.Store) {
+func Run(t *testing.T, open func(t *testing.T) store.Store) { suite{open: open}.run(t) }
+
+// RunCoarse is Run for a provider whose items may outlive their time by up to late.
+func RunCoarse(t *testing.T, open func(t *testing.T) store.Store, late time.Duration) {
+	suite{open, late}.run(t)
+}
+
+func (u suite) run(t *testing.T) {
+	open := u.open
 	f := func(name string, test func(t *testing.T, s store.Store)) {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
@@ -44,11 +59,16 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	f("Watch", testWatch)
 	f("WatchReplay", testWatchReplay)
 	f("WatchEnds", testWatchEnds)
-	f("Expiry", testExpiry)
-	f("ExpiryTakenBack", testExpiryTakenBack)
+	f("Expiry", u.testExpiry)
+	f("ExpiryTakenBack", u.testExpiryTakenBack)
+	f("Batch", testBatch)
+	f("BatchRefused", testBatchRefused)
+	f("BatchWatch", testBatchWatch)
+	f("BatchConcurrent", testBatchConcurrent)
 	t.Run("CloseEndsWatch", func(t *testing.T) {
 		s := open(t)
-		events, err := s.Watch(t.Context(), 0)
+		_, base := list(t, s)
+		events, err := s.Watch(t.Context(), base)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -106,31 +126,36 @@ func ended(t *testing.T, events <-chan store.Event) {
 }
 
 func testEmpty(t *testing.T, s store.Store) {
-	if items, revision := list(t, s); len(items) != 0 || revision != 0 {
-		t.Errorf("got %v at revision %d, want nothing at 0", items, revision)
+	if items, _ := list(t, s); len(items) != 0 {
+		t.Errorf("got %v, want nothing", items)
 	}
+	_, before := list(t, s)
 	if _, err := s.Delete(t.Context(), "a", store.AnyRevision); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("Delete: got %v, want ErrNotFound", err)
+	}
+	if _, after := list(t, s); after != before {
+		t.Errorf("what wrote nothing moved the revision from %d to %d", before, after)
 	}
 }
 
 func testPut(t *testing.T, s store.Store) {
+	_, base := list(t, s)
 	put(t, s, "routes/2", "b")
 	put(t, s, "routes/1", "a")
 	put(t, s, "routes/2", "bb")
 	put(t, s, "upstreams/1", "gone")
-	if revision, err := s.Delete(t.Context(), "upstreams/1", store.AnyRevision); err != nil || revision != 5 {
-		t.Errorf("Delete: got revision %d, %v, want 5", revision, err)
+	if revision, err := s.Delete(t.Context(), "upstreams/1", store.AnyRevision); err != nil || revision != base+5 {
+		t.Errorf("Delete: got revision %d, %v, want %d", revision, err, base+5)
 	}
 	last := put(t, s, "upstreams/1", "back")
 	want := []store.Item{
-		{Key: "routes/1", Value: []byte("a"), CreateRevision: 2, ModRevision: 2},
-		{Key: "routes/2", Value: []byte("bb"), CreateRevision: 1, ModRevision: 3},
-		{Key: "upstreams/1", Value: []byte("back"), CreateRevision: 6, ModRevision: 6},
+		{Key: "routes/1", Value: []byte("a"), CreateRevision: base + 2, ModRevision: base + 2},
+		{Key: "routes/2", Value: []byte("bb"), CreateRevision: base + 1, ModRevision: base + 3},
+		{Key: "upstreams/1", Value: []byte("back"), CreateRevision: base + 6, ModRevision: base + 6},
 	}
 	got, revision := list(t, s)
-	if diff := cmp.Diff(want, got); diff != "" || revision != 6 {
-		t.Errorf("List at revision %d, want 6:\n%s", revision, diff)
+	if diff := cmp.Diff(want, got); diff != "" || revision != base+6 {
+		t.Errorf("List at revision %d, want %d:\n%s", revision, base+6, diff)
 	}
 	if diff := cmp.Diff(want[2], last); diff != "" {
 		t.Errorf("Put returned something else than List:\n%s", diff)
@@ -162,8 +187,12 @@ func testBytes(t *testing.T, s store.Store) {
 }
 
 func testPutConditions(t *testing.T, s store.Store) {
+	_, base := list(t, s)
 	f := func(key string, condition uint64, want error) {
 		t.Helper()
+		if condition != store.Absent && condition != store.AnyRevision {
+			condition += base
+		}
 		_, before := list(t, s)
 		_, err := s.Put(t.Context(), key, []byte("x"), condition, time.Time{})
 		if !errors.Is(err, want) {
@@ -185,10 +214,17 @@ func testPutConditions(t *testing.T, s store.Store) {
 }
 
 func testDeleteConditions(t *testing.T, s store.Store) {
+	_, base := list(t, s)
 	put(t, s, "a", "1")
 	put(t, s, "b", "2")
 	f := func(key string, condition, wantRevision uint64, want error) {
 		t.Helper()
+		if condition != store.AnyRevision {
+			condition += base
+		}
+		if wantRevision != 0 {
+			wantRevision += base
+		}
 		revision, err := s.Delete(t.Context(), key, condition)
 		if !errors.Is(err, want) || revision != wantRevision {
 			t.Errorf("Delete %s if %d: got revision %d, %v, want %d, %v", key, condition, revision, err, wantRevision, want)
@@ -199,8 +235,8 @@ func testDeleteConditions(t *testing.T, s store.Store) {
 	f("a", 1, 0, store.ErrNotFound)
 	f("a", store.AnyRevision, 0, store.ErrNotFound)
 	f("b", store.AnyRevision, 4, nil)
-	if items, revision := list(t, s); len(items) != 0 || revision != 4 {
-		t.Errorf("got %v at revision %d, want nothing at 4", items, revision)
+	if items, revision := list(t, s); len(items) != 0 || revision != base+4 {
+		t.Errorf("got %v at revision %d, want nothing at %d", items, revision, base+4)
 	}
 }
 
@@ -219,25 +255,28 @@ func testKeys(t *testing.T, s store.Store) {
 }
 
 func testContext(t *testing.T, s store.Store) {
+	_, before := list(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, _, listErr := s.List(ctx)
 	_, putErr := s.Put(ctx, "a", nil, store.AnyRevision, time.Time{})
 	_, deleteErr := s.Delete(ctx, "a", store.AnyRevision)
-	_, watchErr := s.Watch(ctx, 0)
-	for _, err := range []error{listErr, putErr, deleteErr, watchErr} {
+	_, _, batchErr := s.Batch(ctx, []store.Write{{Key: "a", Value: []byte("x"), IfRevision: store.AnyRevision}})
+	_, watchErr := s.Watch(ctx, before)
+	for _, err := range []error{listErr, putErr, deleteErr, batchErr, watchErr} {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want the context's error", err)
 		}
 	}
-	if _, revision := list(t, s); revision != 0 {
-		t.Errorf("something was written: revision %d", revision)
+	if _, after := list(t, s); after != before {
+		t.Errorf("something was written: revision %d after %d", after, before)
 	}
 }
 
 // testConcurrentSwap lets writers fight for one key: of all that saw the same revision exactly one may win.
 func testConcurrentSwap(t *testing.T, s store.Store) {
 	const writers, rounds = 4, 10
+	_, base := list(t, s)
 	put(t, s, "counter", "")
 	var won atomic.Int64
 	var wg sync.WaitGroup
@@ -261,8 +300,8 @@ func testConcurrentSwap(t *testing.T, s store.Store) {
 	}
 	wg.Wait()
 	items, revision := list(t, s)
-	if n := won.Load(); int64(len(items[0].Value)) != n || revision != uint64(n)+1 || n < rounds {
-		t.Errorf("%d writes won, value has %d marks, revision is %d", n, len(items[0].Value), revision)
+	if n := won.Load(); int64(len(items[0].Value)) != n || revision != base+uint64(n)+1 || n < rounds {
+		t.Errorf("%d writes won, value has %d marks, revision is %d after %d", n, len(items[0].Value), revision, base)
 	}
 }
 
@@ -283,7 +322,7 @@ func testWatch(t *testing.T, s store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Put(t.Context(), "a", nil, 99, time.Time{}); !errors.Is(err, store.ErrConflict) {
+	if _, err := s.Put(t.Context(), "a", nil, revision, time.Time{}); !errors.Is(err, store.ErrConflict) {
 		t.Fatal(err) // a refused write is no event
 	}
 	b := put(t, s, "b", "3")
@@ -298,35 +337,37 @@ func testWatch(t *testing.T, s store.Store) {
 }
 
 func testWatchReplay(t *testing.T, s store.Store) {
+	_, base := list(t, s)
 	for i := range 5 {
 		put(t, s, fmt.Sprintf("k%d", i), "x")
 	}
 	for from := range uint64(5) {
 		ctx, cancel := context.WithCancel(t.Context())
-		events, err := s.Watch(ctx, from)
+		events, err := s.Watch(ctx, base+from)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for want := from + 1; want <= 5; want++ {
-			if e := next(t, events); e.Item.ModRevision != want || e.Item.Key != fmt.Sprintf("k%d", want-1) {
-				t.Errorf("from %d: got %s at %d, want revision %d", from, e.Item.Key, e.Item.ModRevision, want)
+			if e := next(t, events); e.Item.ModRevision != base+want || e.Item.Key != fmt.Sprintf("k%d", want-1) {
+				t.Errorf("from %d: got %s at %d, want revision %d", from, e.Item.Key, e.Item.ModRevision-base, want)
 			}
 		}
 		cancel()
 		ended(t, events)
 	}
-	if _, err := s.Watch(t.Context(), 6); !errors.Is(err, store.ErrCompacted) {
+	if _, err := s.Watch(t.Context(), base+6); !errors.Is(err, store.ErrCompacted) {
 		t.Errorf("watching from a revision that never was: got %v, want ErrCompacted", err)
 	}
 }
 
 func testWatchEnds(t *testing.T, s store.Store) {
+	_, base := list(t, s)
 	ctx, cancel := context.WithCancel(t.Context())
-	idle, err := s.Watch(ctx, 0)
+	idle, err := s.Watch(ctx, base)
 	if err != nil {
 		t.Fatal(err)
 	}
-	blocked, err := s.Watch(ctx, 0)
+	blocked, err := s.Watch(ctx, base)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,40 +383,50 @@ func testWatchEnds(t *testing.T, s store.Store) {
 	put(t, s, "a", "y") // writers do not care
 }
 
-func testExpiry(t *testing.T, s store.Store) {
-	events, err := s.Watch(t.Context(), 0)
+func (u suite) testExpiry(t *testing.T, s store.Store) {
+	_, base := list(t, s)
+	events, err := s.Watch(t.Context(), base)
 	if err != nil {
 		t.Fatal(err)
 	}
 	put(t, s, "stays", "x")
-	it, err := s.Put(t.Context(), "goes", []byte("x"), store.Absent, time.Now().Add(50*time.Millisecond))
-	if err != nil {
+	soon := time.Now().Add(50 * time.Millisecond)
+	if _, err := s.Put(t.Context(), "goes", []byte("x"), store.Absent, soon); err != nil {
 		t.Fatal(err)
 	}
-	far, err := s.Put(t.Context(), "far", []byte("x"), store.Absent, time.Now().Add(time.Hour).Truncate(time.Second))
+	hour := time.Now().Add(time.Hour).Truncate(time.Second)
+	far, err := s.Put(t.Context(), "far", []byte("x"), store.Absent, hour)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
 		next(t, events)
 	}
-	if e := next(t, events); !e.Deleted || e.Item.Key != "goes" || e.Item.ModRevision != 4 || time.Now().Before(it.Expires) {
-		t.Errorf("got %+v, want the deletion of goes at revision 4 and not before its time", e)
+	if e := next(t, events); !e.Deleted || e.Item.Key != "goes" || e.Item.ModRevision != base+4 || time.Now().Before(soon) {
+		t.Errorf("got %+v, want the deletion of goes at revision %d and not before its time", e, base+4)
 	}
 	items, revision := list(t, s)
-	if len(items) != 2 || items[0].Key != "far" || items[1].Key != "stays" || revision != 4 {
+	if len(items) != 2 || items[0].Key != "far" || items[1].Key != "stays" || revision != base+4 {
 		t.Errorf("got %v at %d", items, revision)
 	}
-	if !items[0].Expires.Equal(far.Expires) || far.Expires.IsZero() || !items[1].Expires.IsZero() {
-		t.Errorf("expiry did not come back: %v and %v", items[0].Expires, items[1].Expires)
+	for _, at := range []time.Time{items[0].Expires, far.Expires} {
+		if at.Before(hour.Add(-u.late)) || at.After(hour.Add(u.late)) {
+			t.Errorf("expiry at %v came back as %v", hour, at)
+		}
 	}
-	if again, err := s.Put(t.Context(), "goes", nil, store.Absent, time.Time{}); err != nil || again.CreateRevision != 5 {
+	if !items[1].Expires.IsZero() {
+		t.Errorf("what stays ends at %v", items[1].Expires)
+	}
+	if again, err := s.Put(t.Context(), "goes", nil, store.Absent, time.Time{}); err != nil || again.CreateRevision != base+5 {
 		t.Errorf("an expired key is not absent: %+v, %v", again, err)
 	}
-	// What is over is over before anything has deleted it.
 	if _, err := s.Put(t.Context(), "over", nil, store.Absent, time.Now().Add(-time.Second)); err != nil {
 		t.Fatal(err)
 	}
+	if u.late > 0 {
+		return
+	}
+	// What is over is over before anything has deleted it.
 	if items, _ := list(t, s); len(items) != 3 {
 		t.Errorf("an expired item is listed: %v", items)
 	}
@@ -384,8 +435,9 @@ func testExpiry(t *testing.T, s store.Store) {
 	}
 }
 
-func testExpiryTakenBack(t *testing.T, s store.Store) {
-	events, err := s.Watch(t.Context(), 0)
+func (u suite) testExpiryTakenBack(t *testing.T, s store.Store) {
+	_, base := list(t, s)
+	events, err := s.Watch(t.Context(), base)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,9 @@
 package control
 
 import (
+	"errors"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,9 +12,12 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"headgate/conf/resource"
+	"headgate/conf/schema"
 	"headgate/conf/store"
 	"headgate/proxy"
 	"headgate/proxy/admin"
+	"headgate/proxy/admin/catalog"
+	"headgate/proxy/admin/status"
 	"headgate/proxy/phase"
 )
 
@@ -24,6 +29,13 @@ type Options struct {
 	Ready func() error
 	// LeftOut returns the documents of the store that are not in force, by key, with the reasons. May be nil.
 	LeftOut func() map[string]error
+	// Plugins are described in /v1/schema, and give plugin_metadata its defaults. May be nil.
+	Plugins catalog.Plugins
+	// Health returns the upstreams that have health checks. May be nil.
+	Health func() []Checked
+	// Explain says what the gateway would do with the request that a JSON text describes; what it returns goes out as JSON. A
+	// *resource.Error has its own status, every other error is the client's. Nil: /v1/explain does not exist.
+	Explain func(request []byte) (any, error)
 	// Server is the value of the Server header, "APISIX/3.18.0"; empty for none.
 	Server string
 	// Prefix stands before the keys in answers; default "/apisix".
@@ -32,10 +44,14 @@ type Options struct {
 	Logf admin.Logf
 }
 
+// maxBody bounds the body of /v1/explain in bytes: a request that may hold a prompt.
+const maxBody = 1 << 20
+
 type views struct{ Options }
 
-// Handler answers GET /v1/{routes,services,upstreams}, GET /v1/{route,service,upstream}/{id}, GET /v1/left_out, GET /status and GET /status/ready;
-// everything else gets the 404 page. Requests that a web page makes are refused, because nothing else protects this listener.
+// Handler answers what contract section 1.9 lists (routes, services, upstreams, plugin_metadatas, schema, healthcheck, gc,
+// plugins/reload), GET /v1/left_out, POST /v1/explain, and the paths of the status listener; everything else gets the 404 page.
+// Requests that a web page makes are refused, because nothing else protects this listener.
 func Handler(o Options) fasthttp.RequestHandler {
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
@@ -48,64 +64,117 @@ func Handler(o Options) fasthttp.RequestHandler {
 
 // NewServer returns a server for Handler.
 func NewServer(o Options) *fasthttp.Server {
-	return admin.NewServer(admin.ServerOptions{Handler: Handler(o), Name: o.Server, Logf: o.Logf})
+	return admin.NewServer(admin.ServerOptions{Handler: Handler(o), Name: o.Server, MaxBody: maxBody, Logf: o.Logf})
 }
 
 func (v *views) serve(ctx *fasthttp.RequestCtx) {
 	if v.Server != "" {
 		ctx.Response.Header.SetServer(v.Server)
 	}
-	if !ctx.IsGet() {
+	if ctx.IsGet() && status.Answer(ctx, v.Ready) {
+		return
+	}
+	path, below := strings.CutPrefix(string(ctx.Path()), "/v1/")
+	answer := v.find(string(ctx.Method()), path)
+	switch {
+	case !below || answer == nil:
 		admin.Page(ctx, fasthttp.StatusNotFound)
-		return
+	case admin.CrossSite(ctx):
+		admin.Page(ctx, fasthttp.StatusForbidden)
+	default:
+		answer(ctx)
 	}
-	path := string(ctx.Path())
-	switch path {
-	case "/status":
-		reply(ctx, fasthttp.StatusOK, []byte(`{"status":"ok"}`))
-		return
-	case "/status/ready":
-		v.ready(ctx)
-		return
-	}
-	if path == "/v1/left_out" {
-		if admin.CrossSite(ctx) {
-			admin.Page(ctx, fasthttp.StatusForbidden)
-			return
-		}
-		v.leftOut(ctx)
-		return
-	}
-	segment, id, one := strings.Cut(strings.TrimPrefix(path, "/v1/"), "/")
-	if !strings.HasPrefix(path, "/v1/") {
-		segment = ""
-	}
-	for _, k := range resource.Kinds() {
-		if list := !one && segment == k.Segment; !list && !(one && segment == k.Word && id != "") {
-			continue
-		}
-		if admin.CrossSite(ctx) {
-			admin.Page(ctx, fasthttp.StatusForbidden)
-			return
-		}
-		if one {
-			v.item(ctx, k, id)
-		} else {
-			v.list(ctx, k)
-		}
-		return
-	}
-	admin.Page(ctx, fasthttp.StatusNotFound)
 }
 
-func (v *views) ready(ctx *fasthttp.RequestCtx) {
-	if v.Ready != nil {
-		if err := v.Ready(); err != nil {
-			reply(ctx, fasthttp.StatusServiceUnavailable, append(appendText([]byte(`{"status":"error","error":`), err.Error()), '}'))
-			return
+// find returns what answers the path below /v1/, nil when nothing does.
+func (v *views) find(method, path string) fasthttp.RequestHandler {
+	switch method + " " + path {
+	case "GET left_out":
+		return v.leftOut
+	case "GET schema":
+		return func(ctx *fasthttp.RequestCtx) {
+			v.replyValue(ctx, map[string]any{"main": catalog.Main(), "plugins": catalog.Facts(v.Plugins), "stream_plugins": struct{}{}})
+		}
+	case "GET plugin_metadatas":
+		return v.allMetadata
+	case "POST gc":
+		return func(ctx *fasthttp.RequestCtx) { runtime.GC(); replyText(ctx, "") }
+	case "PUT plugins/reload": // plugins are part of the program
+		return func(ctx *fasthttp.RequestCtx) { replyText(ctx, "done") }
+	case "POST explain":
+		if v.Explain != nil {
+			return v.explain
 		}
 	}
-	reply(ctx, fasthttp.StatusOK, []byte(`{"status":"ok"}`))
+	segment, id, one := strings.Cut(path, "/")
+	if method != fasthttp.MethodGet {
+		return nil
+	}
+	if segment == "healthcheck" {
+		return func(ctx *fasthttp.RequestCtx) { v.healthcheck(ctx, strings.TrimPrefix(path, "healthcheck")) }
+	}
+	if segment == "plugin_metadata" && id != "" {
+		return func(ctx *fasthttp.RequestCtx) { v.metadata(ctx, id) }
+	}
+	for _, word := range [...]string{"route", "service", "upstream"} {
+		k, ok := resource.KindOf(word + "s")
+		switch {
+		case !ok:
+		case !one && segment == k.Segment:
+			return func(ctx *fasthttp.RequestCtx) { v.list(ctx, k) }
+		case id != "" && segment == k.Word:
+			return func(ctx *fasthttp.RequestCtx) { v.item(ctx, k, id) }
+		}
+	}
+	return nil
+}
+
+func (v *views) explain(ctx *fasthttp.RequestCtx) {
+	answer, err := v.Explain(ctx.PostBody())
+	if err != nil {
+		status := fasthttp.StatusBadRequest
+		var refused *resource.Error
+		if errors.As(err, &refused) {
+			status = refused.Status
+		}
+		replyError(ctx, status, err.Error())
+		return
+	}
+	v.replyValue(ctx, answer)
+}
+
+const metadataKind = "plugin_metadata"
+
+func (v *views) metadata(ctx *fasthttp.RequestCtx, name string) {
+	item, ok := v.Plane.Get(metadataKind + "/" + name)
+	if !ok {
+		replyError(ctx, fasthttp.StatusNotFound, "plugin metadata["+name+"] not found")
+		return
+	}
+	v.replyValue(ctx, v.asRead(item))
+}
+
+func (v *views) allMetadata(ctx *fasthttp.RequestCtx) {
+	items := v.Plane.List(metadataKind)
+	if len(items) == 0 {
+		reply(ctx, fasthttp.StatusOK, []byte("{}\n"))
+		return
+	}
+	all := make([]any, len(items))
+	for i, item := range items {
+		all[i] = v.asRead(item)
+	}
+	v.replyValue(ctx, all)
+}
+
+// asRead returns a metadata document with its defaults.
+func (v *views) asRead(item store.Item) any {
+	decoded, err := schema.DecodeJSON(item.Value)
+	doc, ok := decoded.(map[string]any)
+	if err != nil || !ok {
+		return struct{}{}
+	}
+	return catalog.Metadata(v.Plugins, strings.TrimPrefix(item.Key, metadataKind+"/"), doc)
 }
 
 // leftOut answers an array of {"key","error"}, sorted by key.
@@ -128,7 +197,7 @@ func (v *views) leftOut(ctx *fasthttp.RequestCtx) {
 func (v *views) item(ctx *fasthttp.RequestCtx, k resource.Kind, id string) {
 	item, ok := v.Plane.Get(k.Key(id))
 	if !ok {
-		reply(ctx, fasthttp.StatusNotFound, append(appendText([]byte(`{"error_msg":`), k.Word+"["+id+"] not found"), "}\n"...))
+		replyError(ctx, fasthttp.StatusNotFound, k.Word+"["+id+"] not found")
 		return
 	}
 	reply(ctx, fasthttp.StatusOK, append(v.appendItem(nil, item), '\n'))
@@ -168,6 +237,11 @@ func reply(ctx *fasthttp.RequestCtx, status int, body []byte) {
 	ctx.SetStatusCode(status)
 	ctx.SetContentType(phase.TypeJSON)
 	ctx.Response.SetBodyRaw(body)
+}
+
+func replyText(ctx *fasthttp.RequestCtx, text string) {
+	ctx.SetContentType(phase.TypeText)
+	ctx.Response.SetBodyString(text)
 }
 
 func appendText(b []byte, s string) []byte {

@@ -5,19 +5,26 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/valyala/fasthttp"
 
+	"headgate/conf/resource"
 	"headgate/conf/store"
 	"headgate/proxy"
+	"headgate/proxy/phase"
 )
 
 type plane map[string][]store.Item
 
 func (p plane) Apply(context.Context, proxy.Change) (proxy.Result, error) {
 	return proxy.Result{}, errors.New("the control API must not write")
+}
+
+func (p plane) ApplyAll(context.Context, []proxy.Change) ([]proxy.Result, error) {
+	return nil, errors.New("the control API must not write")
 }
 
 func (p plane) Get(key string) (store.Item, bool) {
@@ -123,6 +130,144 @@ func TestWebPagesAreRefused(t *testing.T) {
 	} {
 		if ctx.Response.StatusCode() != 403 {
 			t.Errorf("status %d %s", ctx.Response.StatusCode(), ctx.Response.Body())
+		}
+	}
+}
+
+func TestPluginFactsAndMetadata(t *testing.T) {
+	p := plane{"plugin_metadata": {
+		{Key: "plugin_metadata/http-logger", Value: []byte(`{"id":"http-logger","log_format":{"host":"$host"}}`)},
+		{Key: "plugin_metadata/own", Value: []byte(`{"id":"own"}`)},
+	}}
+	h := Handler(Options{Plane: p, Plugins: plugins{}})
+	tests := []struct {
+		method, target string
+		status         int
+		contentType    string
+		body           string
+	}{
+		{"GET", "/v1/plugin_metadatas", 200, "application/json",
+			`[{"id":"http-logger","log_format":{"host":"$host"},"max_pending_entries":8192},{"id":"own","size":3}]` + "\n"},
+		{"GET", "/v1/plugin_metadata/own", 200, "application/json", `{"id":"own","size":3}` + "\n"},
+		{"GET", "/v1/plugin_metadata/none", 404, "application/json", `{"error_msg":"plugin metadata[none] not found"}` + "\n"},
+		{"POST", "/v1/gc", 200, "text/plain; charset=utf-8", ""},
+		{"PUT", "/v1/plugins/reload", 200, "text/plain; charset=utf-8", "done"},
+	}
+	for _, tt := range tests {
+		ctx := request(h, tt.method, tt.target, "127.0.0.1:9090")
+		if ctx.Response.StatusCode() != tt.status || string(ctx.Response.Body()) != tt.body ||
+			string(ctx.Response.Header.ContentType()) != tt.contentType {
+			t.Errorf("%s: %d %s %s", tt.target, ctx.Response.StatusCode(), ctx.Response.Header.ContentType(), ctx.Response.Body())
+		}
+	}
+	if ctx := request(Handler(Options{Plane: plane{}}), "GET", "/v1/plugin_metadatas", "127.0.0.1"); string(ctx.Response.Body()) != "{}\n" {
+		t.Errorf("no metadata: %s", ctx.Response.Body())
+	}
+	var got struct {
+		Main    map[string]map[string]any
+		Plugins map[string]struct {
+			Priority       int
+			Type           string
+			Schema         map[string]any
+			ConsumerSchema map[string]any `json:"consumer_schema"`
+			MetadataSchema map[string]any `json:"metadata_schema"`
+		}
+		StreamPlugins map[string]any `json:"stream_plugins"`
+	}
+	if err := json.Unmarshal(request(h, "GET", "/v1/schema", "127.0.0.1").Response.Body(), &got); err != nil {
+		t.Fatal(err)
+	}
+	own := got.Plugins["own"]
+	if own.Priority != 7 || own.Type != "auth" || own.Schema["properties"] == nil || own.ConsumerSchema == nil || own.MetadataSchema == nil ||
+		got.Main["route"]["type"] != "object" || got.Main["consumer_group"] == nil || got.StreamPlugins == nil {
+		t.Errorf("%+v", got)
+	}
+}
+
+type plugins struct{}
+
+func (plugins) Names() []string { return []string{"own"} }
+
+func (plugins) Kind(name string) (phase.Kind, bool) {
+	return phase.Kind{
+		Name: "own", Priority: 7, Schema: []byte(`{"type":"object"}`), Consumer: &phase.ConsumerKind{Schema: []byte(`{"type":"object"}`)},
+		MetadataSchema: []byte(`{"type":"object","properties":{"size":{"type":"integer","default":3},"id":{"default":"x"}}}`),
+	}, name == "own"
+}
+
+func TestHealthcheck(t *testing.T) {
+	p := plane{
+		"routes":    {{Key: "routes/1", Value: []byte(`{}`)}, {Key: "routes/2", Value: []byte(`{}`)}},
+		"upstreams": {{Key: "upstreams/u", Value: []byte(`{}`)}},
+	}
+	checks := []Checked{
+		{Key: "upstreams/u", Type: "tcp"},
+		{Key: "routes/1", Type: "http", Nodes: []NodeHealth{
+			{IP: "127.0.0.1", Port: 80, Hostname: "<b>", Status: "mostly_healthy", Counter: Counters{Success: 1, HTTP: 2, TCP: 3, Timeout: 4}}}},
+	}
+	h := Handler(Options{Plane: p, Health: func() []Checked { return checks }})
+	const one = `{"name":"/apisix/routes/1","type":"http","nodes":[{"ip":"127.0.0.1","port":80,"hostname":"<b>","status":"mostly_healthy",` +
+		`"counter":{"success":1,"http_failure":2,"tcp_failure":3,"timeout_failure":4}}]}`
+	const two = `{"name":"/apisix/upstreams/u","type":"tcp","nodes":[]}`
+	for target, want := range map[string]string{
+		"/v1/healthcheck":                 "200 [" + one + "," + two + "]\n",
+		"/v1/healthcheck/routes/1":        "200 " + one + "\n",
+		"/v1/healthcheck/upstreams/u":     "200 " + two + "\n",
+		"/v1/healthcheck/routes/2":        `404 {"error_msg":"no checker for routes[2]"}` + "\n",
+		"/v1/healthcheck/routes/3":        `404 {"error_msg":"routes[3] not found"}` + "\n",
+		"/v1/healthcheck/stream_routes/3": `404 {"error_msg":"stream_routes[3] not found"}` + "\n",
+		"/v1/healthcheck/routes":          `404 {"error_msg":"missing src id for src type routes"}` + "\n",
+		"/v1/healthcheck/consumers/1":     `400 {"error_msg":"invalid src type consumers"}` + "\n",
+	} {
+		ctx := request(h, "GET", target, "127.0.0.1")
+		if got := strconv.Itoa(ctx.Response.StatusCode()) + " " + string(ctx.Response.Body()); got != want {
+			t.Errorf("%s: got %s, want %s", target, got, want)
+		}
+	}
+	page := request(h, "GET", "/v1/healthcheck", "127.0.0.1", "Accept", "text/html,*/*")
+	if body := string(page.Response.Body()); !strings.Contains(body, "&lt;b&gt;") || strings.Contains(body, "<b>") ||
+		!strings.HasPrefix(string(page.Response.Header.ContentType()), "text/html") {
+		t.Errorf("page %s", body)
+	}
+	if ctx := request(Handler(Options{Plane: p}), "GET", "/v1/healthcheck", "127.0.0.1"); string(ctx.Response.Body()) != "{}\n" {
+		t.Errorf("no checkers: %s", ctx.Response.Body())
+	}
+}
+
+func TestExplain(t *testing.T) {
+	h := Handler(Options{Plane: plane{}, Explain: func(request []byte) (any, error) {
+		switch string(request) {
+		case "bad":
+			return nil, errors.New(`expected "uri"`)
+		case "gone":
+			return nil, resource.KeyNotFound()
+		}
+		return map[string]string{"saw": string(request)}, nil
+	}})
+	ask := func(h fasthttp.RequestHandler, method, body, site string) string {
+		var req fasthttp.Request
+		req.Header.SetMethod(method)
+		req.SetRequestURI("/v1/explain")
+		req.Header.SetHost("127.0.0.1")
+		req.Header.Set("Sec-Fetch-Site", site)
+		req.SetBodyString(body)
+		ctx := new(fasthttp.RequestCtx)
+		ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, nil)
+		h(ctx)
+		return strconv.Itoa(ctx.Response.StatusCode()) + " " + string(ctx.Response.Body())
+	}
+	for body, want := range map[string]string{
+		"<x>": `200 {"saw":"<x>"}` + "\n", "bad": `400 {"error_msg":"expected \"uri\""}` + "\n", "gone": `404 {"error_msg":"Key not found"}` + "\n",
+	} {
+		if got := ask(h, "POST", body, "none"); got != want {
+			t.Errorf("%s: %s", body, got)
+		}
+	}
+	for name, got := range map[string]string{
+		"404": ask(h, "GET", "", "none"), "403": ask(h, "POST", "x", "cross-site"), "404 ": ask(Handler(Options{Plane: plane{}}), "POST", "x", "none"),
+	} {
+		if !strings.HasPrefix(got, strings.TrimSpace(name)) {
+			t.Errorf("want %s, got %s", name, got)
 		}
 	}
 }

@@ -85,7 +85,11 @@ func isTOML(mediaType string) bool {
 // fail answers with what an edit ended with and returns the status.
 func (a *API) fail(ctx *fasthttp.RequestCtx, err error) int {
 	var refused *resource.Error
+	var crashed crash
 	switch {
+	case errors.As(err, &crashed):
+		a.replyCrash(ctx, crashed.refused)
+		return ctx.Response.StatusCode()
 	case errors.As(err, &refused):
 	case errors.Is(err, store.ErrConflict):
 		refused = &resource.Error{Status: 503, Msg: store.ErrConflict.Error()}

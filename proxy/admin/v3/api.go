@@ -5,13 +5,16 @@ package v3
 import (
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/valyala/fasthttp"
 
 	"headgate/conf/resource"
+	"headgate/conf/seal"
 	"headgate/proxy"
 	"headgate/proxy/admin"
+	"headgate/proxy/admin/catalog"
 	"headgate/proxy/phase"
 )
 
@@ -42,7 +45,23 @@ type Options struct {
 	Prefix string
 	// Now is the clock; default time.Now.
 	Now func() time.Time
-	// Logf gets one line for every write and every refused key (never the key), and what goes wrong. Nil drops them.
+	// Plugins are what plugins/ and schema/ show. May be nil: no plugin.
+	Plugins catalog.Plugins
+	// Checks judges the plugin configurations of configs/validate and of PUT configs. Nil: the former does not exist, and the latter leaves
+	// every check to Plane.
+	Checks Checks
+	// Lenient says whether a compat switch is on, see resource.Env. Nil: none is.
+	Lenient func(switchName string) bool
+	// Sealer encrypts the secret members of the documents in the answers to writes. Nil: those answers show no more than GET does.
+	Sealer *seal.Sealer
+	// HTMLErrors answers with the contract's 500 page where its gateway is known to fail, instead of saying what is wrong with the
+	// request.
+	HTMLErrors bool
+	// ConfigsMaxBody is the largest body of PUT configs in bytes; default 64 MiB.
+	ConfigsMaxBody int
+	// Audit gets one line for every document that was changed: what, by whom, from where (see diff). Nil: Logf gets them.
+	Audit func(line string)
+	// Logf gets a line for every refused write and every refused key (never the key), and what goes wrong. Nil drops them.
 	Logf admin.Logf
 }
 
@@ -52,7 +71,9 @@ type API struct {
 	server string
 	brake  brake
 	ids    ids
-	serve  fasthttp.RequestHandler
+	// replacing is held by the PUT of configs that is under way.
+	replacing sync.Mutex
+	serve     fasthttp.RequestHandler
 }
 
 // New returns the API of o.
@@ -68,6 +89,12 @@ func New(o Options) *API {
 	}
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
+	}
+	if o.ConfigsMaxBody < 1 {
+		o.ConfigsMaxBody = defaultConfigsMaxBody
+	}
+	if o.Audit == nil {
+		o.Audit = func(line string) { o.Logf("%s", line) }
 	}
 	a := &API{Options: o, server: "APISIX"}
 	if o.APIVersion != "" {
@@ -86,15 +113,19 @@ func (a *API) Handle(ctx *fasthttp.RequestCtx) {
 // NewServer returns a server for Handle, with limits that fit its body cap.
 func (a *API) NewServer() *fasthttp.Server {
 	return admin.NewServer(admin.ServerOptions{
-		Handler: a.Handle, Name: a.server, MaxBody: readLimit, Logf: a.Logf,
+		Handler: a.Handle, Name: a.server, MaxBody: readLimit, BodyLimit: a.bodyLimit, Logf: a.Logf,
 		TooLarge: func(ctx *fasthttp.RequestCtx) {
 			if !a.allowed(admin.Peer(ctx)) {
 				admin.Page(ctx, fasthttp.StatusForbidden)
 				return
 			}
 			a.cors(ctx)
+			limit := MaxBody
+			if a.bodyLimit(&ctx.Request.Header) > 0 {
+				limit = a.ConfigsMaxBody
+			}
 			// Of a chunked body only the part that was read is known.
-			a.replyError(ctx, tooLarge(max(ctx.Request.Header.ContentLength(), readLimit+1)))
+			a.replyError(ctx, tooLarge(max(ctx.Request.Header.ContentLength(), max(limit, readLimit)+1), limit))
 		},
 	})
 }
@@ -104,12 +135,14 @@ type request struct {
 	ctx  *fasthttp.RequestCtx
 	verb string
 	kind resource.Kind
-	id   string   // from the path, "" when it has none
-	sub  []string // the path behind the id, without empty segments
-	who  string   // name of the key, "-" when none is asked for
-	peer netip.Addr
-	ttl  time.Duration
-	body body
+	// within is what the path has between kind and id: "jack/credentials", "vault"; "" for most kinds.
+	within string
+	id     string   // from the path, "" when it has none
+	sub    []string // the path behind the id, without empty segments
+	who    string   // name of the key, "-" when none is asked for
+	peer   netip.Addr
+	ttl    time.Duration
+	body   body
 	// weights is the decoded body of a PATCH of weights, nil when there was none.
 	weights []weight
 }
@@ -133,6 +166,7 @@ func (a *API) admit(ctx *fasthttp.RequestCtx) {
 		a.cors(ctx)
 		ctx.SetContentType(phase.TypeJSON)
 		return
+	case verb == fasthttp.MethodHead && path == root+"/configs": // with a key, like everything below
 	case !routed(verb) || !strings.HasPrefix(path, root+"/"):
 		admin.Page(ctx, fasthttp.StatusNotFound)
 		a.cors(ctx)
@@ -154,26 +188,37 @@ func routed(verb string) bool {
 	return false
 }
 
-// dispatch finds the resource, reads the body and the arguments, and carries the request out. segments is the path below root.
+// dispatch finds what the path names and hands the request over. segments is the path below root.
 func (a *API) dispatch(ctx *fasthttp.RequestCtx, q *request, segments []string) {
-	if segments[0] == "stream_routes" {
-		a.replyError(ctx, resource.Invalid("stream mode is disabled, can not add stream routes"))
-		return
-	}
-	kind, ok := resource.KindOf(segments[0])
-	if !ok {
-		a.replyError(ctx, &resource.Error{Status: 404, Msg: "Unsupported resource type: " + segments[0]})
-		return
-	}
-	q.kind = kind
-	if len(segments) > 1 {
-		q.id = segments[1]
-		for _, s := range segments[2:] {
-			if s != "" {
-				q.sub = append(q.sub, s)
-			}
+	switch segments[0] {
+	case streamsSegment:
+		a.replyError(ctx, resource.Invalid(streamsOff))
+	case "plugins":
+		a.plugins(q, segments[1:])
+	case "schema":
+		a.schema(q, segments[1:])
+	case "configs":
+		a.configs(q, segments[1:])
+	default:
+		if q.locate(segments) {
+			a.resource(q)
+			return
 		}
+		a.unsupported(ctx, segments[0])
 	}
+}
+
+func (a *API) unsupported(ctx *fasthttp.RequestCtx, segment string) {
+	refused := &resource.Error{Status: fasthttp.StatusNotFound, Msg: "Unsupported resource type: " + segment}
+	if segment == "" {
+		a.replyCrash(ctx, refused)
+		return
+	}
+	a.replyError(ctx, refused)
+}
+
+// resource reads the body and the arguments of a request for documents of a kind, and carries it out.
+func (a *API) resource(q *request) {
 	weights := q.isWeights()
 	readBody := a.readBody
 	if weights {
@@ -182,7 +227,7 @@ func (a *API) dispatch(ctx *fasthttp.RequestCtx, q *request, segments []string) 
 	if !readBody(q) || !a.readTTL(q) {
 		return
 	}
-	ctx.Response.Header.Set("X-API-VERSION", "v3")
+	setVersion(q.ctx)
 	switch {
 	case weights:
 		a.patchWeights(q)
@@ -194,6 +239,8 @@ func (a *API) dispatch(ctx *fasthttp.RequestCtx, q *request, segments []string) 
 		a.write(q)
 	}
 }
+
+func setVersion(ctx *fasthttp.RequestCtx) { ctx.Response.Header.Set("X-API-VERSION", "v3") }
 
 func (a *API) allowed(peer netip.Addr) bool {
 	for _, network := range a.Allow {

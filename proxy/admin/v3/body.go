@@ -1,6 +1,7 @@
 package v3
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"headgate/conf"
 	"headgate/conf/resource"
 	"headgate/conf/schema"
 )
@@ -21,15 +23,38 @@ type body struct {
 	doc     any  // as schema.DecodeJSON returns it
 }
 
-func tooLarge(size int) *resource.Error {
-	return resource.Invalid(fmt.Sprintf("invalid request body: request size %d is greater than the maximum size %d allowed",
-		size, MaxBody))
+func tooLarge(size, limit int) *resource.Error {
+	return resource.Invalid(fmt.Sprintf("invalid request body: request size %d is greater than the maximum size %d allowed", size, limit))
+}
+
+// bodyLimit lets a whole configuration in, when it comes with a right key: nobody else makes the server hold that much. It is 0 for every
+// other request.
+func (a *API) bodyLimit(head *fasthttp.RequestHeader) int {
+	if !head.IsPut() {
+		return 0
+	}
+	path, _, _ := bytes.Cut(head.RequestURI(), []byte("?"))
+	if string(path) != root+"/configs" {
+		return 0
+	}
+	if a.KeyRequired {
+		values := head.PeekAll("X-API-KEY")
+		now := a.Now()
+		if len(values) != 1 {
+			return 0
+		}
+		if key := findKey(a.Keys(), values[0], now); key == nil || key.expired(now) || key.Role != conf.RoleAdmin {
+			return 0
+		}
+	}
+	// What is somewhat too large gets its answer before the connection closes.
+	return a.ConfigsMaxBody + readLimit - MaxBody
 }
 
 // capBody answers a request whose body is too large and returns false.
 func (a *API) capBody(ctx *fasthttp.RequestCtx) bool {
 	if size := len(ctx.PostBody()); size > MaxBody {
-		a.replyError(ctx, tooLarge(size))
+		a.replyError(ctx, tooLarge(size, MaxBody))
 		return false
 	}
 	return true

@@ -21,8 +21,6 @@ import (
 	"github.com/valyala/fasthttp/fasthttputil"
 
 	"headgate/conf"
-	"headgate/conf/resource"
-	"headgate/conf/schema"
 	"headgate/conf/store"
 	"headgate/proxy"
 )
@@ -40,7 +38,6 @@ type memory struct {
 	docs     map[string]store.Item
 	revision uint64
 	readOnly map[string]string
-	plugins  []string
 	// fail, when set, is asked before every Apply.
 	fail func(c proxy.Change) error
 }
@@ -53,43 +50,7 @@ func (m *memory) Apply(_ context.Context, c proxy.Change) (proxy.Result, error) 
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var old *store.Item
-	if item, ok := m.live(c.Key); ok {
-		old = &item
-	}
-	value, err := c.Edit(old)
-	if err != nil {
-		return proxy.Result{}, err
-	}
-	segment, id, _ := strings.Cut(c.Key, "/")
-	kind, _ := resource.KindOf(segment)
-	if value == nil {
-		if !c.Force {
-			if refused := resource.CheckUnused(kind, id, m); refused != nil {
-				return proxy.Result{}, refused
-			}
-		}
-		m.revision++
-		delete(m.docs, c.Key)
-		return proxy.Result{Item: store.Item{Key: c.Key, ModRevision: m.revision}, Old: old, Revision: m.revision}, nil
-	}
-	doc, err := schema.DecodeJSON(value)
-	if err != nil {
-		return proxy.Result{}, err
-	}
-	if refused := resource.Validate(kind, id, doc.(map[string]any), m); refused != nil {
-		return proxy.Result{}, refused
-	}
-	m.revision++
-	item := store.Item{Key: c.Key, Value: value, CreateRevision: m.revision, ModRevision: m.revision}
-	if old != nil {
-		item.CreateRevision = old.CreateRevision
-	}
-	if c.TTL > 0 {
-		item.Expires = m.now().Add(c.TTL)
-	}
-	m.docs[c.Key] = item
-	return proxy.Result{Item: item, Old: old, Revision: m.revision}, nil
+	return m.apply(c)
 }
 
 func (m *memory) live(key string) (store.Item, bool) {
@@ -120,21 +81,6 @@ func (m *memory) List(kind string) []store.Item {
 }
 
 func (m *memory) ReadOnly(key string) string { return m.readOnly[key] }
-
-// The methods below answer the questions of resource.Validate and resource.CheckUnused; they run under the lock.
-
-func (m *memory) Range(kind string, f func(key string, value []byte) bool) {
-	for key, item := range m.docs {
-		if strings.HasPrefix(key, kind+"/") && !f(key, item.Value) {
-			return
-		}
-	}
-}
-
-func (m *memory) Exists(key string) bool            { _, ok := m.live(key); return ok }
-func (m *memory) KnownPlugin(name string) bool      { return slices.Contains(m.plugins, name) }
-func (m *memory) CheckPlugin(_ string, _ any) error { return nil }
-func (m *memory) CheckVars(any) error               { return nil }
 
 // harness is a running Admin API.
 type harness struct {
@@ -185,9 +131,9 @@ func start(t testing.TB, adjust ...func(*Options)) *harness {
 	expired := testKey("old", expiredKey, conf.RoleAdmin)
 	expired.Expires = h.time
 	h.keys = []Key{testKey("ops", adminKey, conf.RoleAdmin), testKey("eyes", viewerKey, conf.RoleViewer), expired}
-	h.plane = &memory{now: h.now, docs: map[string]store.Item{}, plugins: []string{"traffic-split", "cors", "proxy-rewrite"}}
+	h.plane = &memory{now: h.now, docs: map[string]store.Item{}}
 	o := Options{
-		Plane: h.plane, KeyRequired: true, CORS: true, APIVersion: "3.18.0", Now: h.now,
+		Plane: h.plane, Plugins: standInPlugins{}, Checks: h.plane, KeyRequired: true, CORS: true, APIVersion: "3.18.0", Now: h.now,
 		Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/24"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")},
 		Keys: func() []Key {
 			h.mu.Lock()

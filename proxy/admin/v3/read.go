@@ -20,19 +20,24 @@ const (
 
 // get answers with one document. A longer path answers the same: the contract has no part-wise read.
 func (a *API) get(q *request) {
-	item, ok := a.Plane.Get(q.kind.Key(q.id))
+	item, ok := a.Plane.Get(q.key())
 	if !ok {
 		a.replyError(q.ctx, resource.KeyNotFound())
 		return
 	}
-	a.replyDocument(q.ctx, fasthttp.StatusOK, append(a.appendListed(nil, item), '\n'))
+	a.replyDocument(q.ctx, fasthttp.StatusOK, append(a.appendListed(nil, q.kind, item), '\n'))
 }
 
 // list answers with the documents of a kind that the filters let through, and the page of them that was asked for.
 func (a *API) list(q *request) {
 	args := q.ctx.QueryArgs()
 	conditions := filterOf(q.kind, args)
-	items := conditions.apply(a.Plane.List(q.kind.Segment))
+	all, ok := a.documents(q)
+	if !ok {
+		a.replyError(q.ctx, resource.KeyNotFound())
+		return
+	}
+	items := conditions.apply(all)
 	total := len(items)
 	emptyList := "[]"
 	page, havePage := number(args, "page")
@@ -56,10 +61,10 @@ func (a *API) list(q *request) {
 			emptyList = "[]"
 		}
 	}
-	a.replyDocument(q.ctx, fasthttp.StatusOK, a.encodeList(items, total, emptyList))
+	a.replyDocument(q.ctx, fasthttp.StatusOK, a.encodeList(q.kind, items, total, emptyList))
 }
 
-func (a *API) encodeList(items []store.Item, total int, empty string) []byte {
+func (a *API) encodeList(k resource.Kind, items []store.Item, total int, empty string) []byte {
 	size := 64
 	for _, item := range items {
 		size += len(item.Value) + 128
@@ -74,7 +79,7 @@ func (a *API) encodeList(items []store.Item, total int, empty string) []byte {
 			} else {
 				b = append(b, ',')
 			}
-			b = a.appendListed(b, item)
+			b = a.appendListed(b, k, item)
 		}
 		b = append(b, ']')
 	}
@@ -83,17 +88,17 @@ func (a *API) encodeList(items []store.Item, total int, empty string) []byte {
 }
 
 // appendListed writes a document with its revisions.
-func (a *API) appendListed(b []byte, item store.Item) []byte {
-	b = a.appendKeyValue(b, item)
+func (a *API) appendListed(b []byte, k resource.Kind, item store.Item) []byte {
+	b = a.appendKeyValue(b, item.Key, a.shown(k, item))
 	b = strconv.AppendUint(append(b, `,"createdIndex":`...), item.CreateRevision, 10)
 	b = strconv.AppendUint(append(b, `,"modifiedIndex":`...), item.ModRevision, 10)
 	return append(b, '}')
 }
 
 // appendKeyValue leaves the object open.
-func (a *API) appendKeyValue(b []byte, item store.Item) []byte {
-	b = appendText(append(b, `{"key":`...), a.Prefix+"/"+item.Key)
-	return append(append(b, `,"value":`...), item.Value...)
+func (a *API) appendKeyValue(b []byte, key string, value []byte) []byte {
+	b = appendText(append(b, `{"key":`...), a.Prefix+"/"+key)
+	return append(append(b, `,"value":`...), value...)
 }
 
 // number reads an argument as a whole number, dropping a fraction.
@@ -119,7 +124,7 @@ func filterOf(k resource.Kind, args *fasthttp.Args) filter {
 	f.uri = f.pattern(args.Peek("uri"))
 	f.label = string(args.Peek("label"))
 	// Only routes have fields to filter by.
-	if conditions := args.Peek("filter"); len(conditions) > 0 && k.Segment == "routes" {
+	if conditions := args.Peek("filter"); len(conditions) > 0 && k.Segment == routesSegment {
 		var wanted fasthttp.Args
 		wanted.ParseBytes(conditions)
 		f.fields = make(map[string]string)

@@ -120,7 +120,6 @@ func (a *API) patchWeights(q *request) {
 		a.auditRefusal(q, a.fail(q.ctx, err))
 		return
 	}
-	a.audit(q, result)
 	answer, err := a.weightsAnswer(result)
 	if err != nil {
 		a.fail(q.ctx, err)
@@ -158,7 +157,7 @@ func (a *API) setWeights(q *request) (proxy.Result, error) {
 	if item, ok := a.Plane.Get(change.Key); ok && change.TTL == 0 && !item.Expires.IsZero() {
 		change.TTL = max(item.Expires.Sub(a.Now()), time.Second)
 	}
-	return a.apply(1, change)
+	return a.apply(q, 1, change)
 }
 
 func splitOf(doc map[string]any) (map[string]any, bool) {

@@ -10,6 +10,7 @@ import (
 
 	"headgate/conf/resource"
 	"headgate/conf/schema"
+	"headgate/proxy"
 )
 
 const weightsOfS = "/apisix/admin/routes/s/weights"
@@ -53,7 +54,7 @@ func TestWeights(t *testing.T) {
 			if got := h.stored("routes/s"); got != want {
 				t.Errorf("\n got  %s\n want %s", got, want)
 			}
-			if want := `admin audit: key="ops" peer=127.0.0.1 PATCH routes/s: changed, revision 2`; !strings.HasSuffix(h.logged(), want) {
+			if want := `admin audit: key="ops" peer=127.0.0.1 PATCH routes/s: changed ~plugins.traffic-split, revision 1 -> 2`; !strings.HasSuffix(h.logged(), want) {
 				t.Errorf("the log ends in\n%s", h.logged())
 			}
 		})
@@ -140,8 +141,8 @@ func TestWeightsRefused(t *testing.T) {
 func TestWeightsAreValidatedByThePlane(t *testing.T) {
 	h := start(t)
 	h.must("PUT", "/apisix/admin/routes/s", splitBody)
-	h.plane.plugins = nil
-	h.want(400, `{"error_msg":"unknown plugin [traffic-split]"}`+"\n", "PATCH", weightsOfS, "v1=1000000000000")
+	h.plane.fail = func(proxy.Change) error { return resource.Invalid("too much for the plugin") }
+	h.want(400, `{"error_msg":"too much for the plugin"}`+"\n", "PATCH", weightsOfS, "v1=1000000000000")
 }
 
 func TestWeightsKeepTheExpiry(t *testing.T) {

@@ -32,6 +32,8 @@ func (a *API) write(q *request) {
 	var result proxy.Result
 	var err error
 	switch {
+	case q.kind.NoPost && q.verb == fasthttp.MethodPost, q.kind.NoPatch && q.verb == fasthttp.MethodPatch:
+		err = &resource.Error{Status: fasthttp.StatusMethodNotAllowed, Msg: "not supported `" + q.verb + "` method for " + q.kind.Word}
 	case len(q.sub) > 0 && q.verb != fasthttp.MethodPatch:
 		// APISIX ignores the rest of the path, and deletes a route where somebody meant to delete a field of it.
 		err = resource.Invalid("a path behind the id is for PATCH only")
@@ -48,7 +50,6 @@ func (a *API) write(q *request) {
 		a.auditRefusal(q, a.fail(q.ctx, err))
 		return
 	}
-	a.audit(q, result)
 	if q.verb == fasthttp.MethodDelete {
 		b := appendText([]byte(`{"deleted":"1","key":`), a.Prefix+"/"+result.Item.Key)
 		a.replyDocument(q.ctx, fasthttp.StatusOK, append(b, "}\n"...))
@@ -58,24 +59,27 @@ func (a *API) write(q *request) {
 	if result.Old == nil {
 		status = fasthttp.StatusCreated
 	}
-	a.replyDocument(q.ctx, status, append(a.appendKeyValue(nil, result.Item), "}\n"...))
+	a.replyDocument(q.ctx, status, append(a.appendKeyValue(nil, result.Item.Key, a.written(q.kind, result.Item)), "}\n"...))
 }
 
 // put replaces the document or creates it. The time of creation is that of the document that is replaced.
 func (a *API) put(q *request) (proxy.Result, error) {
-	doc, refused := resource.CheckBody(q.verb, q.body.doc, q.body.present)
-	if refused != nil {
-		return proxy.Result{}, refused
+	doc, err := checkBody(q)
+	if err != nil {
+		return proxy.Result{}, err
 	}
-	id, refused := resource.CheckID(q.kind, q.verb, q.id, doc)
-	if refused == nil {
-		refused = resource.CheckTimes(doc)
+	key, err := q.identify(doc)
+	if refused := resource.CheckTimes(doc); refused != nil && (err == nil || q.kind.NoID) {
+		return proxy.Result{}, refused // the body names a consumer, so its id comes after the times
 	}
-	if refused != nil {
-		return proxy.Result{}, refused
+	if err != nil {
+		return proxy.Result{}, err
 	}
 	now := a.seconds()
-	return a.apply(attempts, proxy.Change{Key: q.kind.Key(id), TTL: q.ttl, Edit: func(old *store.Item) ([]byte, error) {
+	return a.apply(q, attempts, proxy.Change{Key: key, TTL: q.ttl, Edit: func(old *store.Item) ([]byte, error) {
+		if q.kind.NoTimes {
+			return resource.Encode(doc)
+		}
 		created := any(now)
 		if old != nil {
 			if before, err := decodeStored(old); err == nil && before["create_time"] != nil {
@@ -90,23 +94,22 @@ func (a *API) put(q *request) (proxy.Result, error) {
 
 // post creates a document under an id of its own.
 func (a *API) post(q *request) (proxy.Result, error) {
-	doc, refused := resource.CheckBody(q.verb, q.body.doc, q.body.present)
-	if refused == nil {
-		_, refused = resource.CheckID(q.kind, q.verb, q.id, doc)
+	doc, err := checkBody(q)
+	if err != nil {
+		return proxy.Result{}, err
 	}
-	if refused == nil {
-		refused = resource.CheckTimes(doc)
+	if _, err := q.identify(doc); err != nil {
+		return proxy.Result{}, err
 	}
-	if refused != nil {
+	if refused := resource.CheckTimes(doc); refused != nil {
 		return proxy.Result{}, refused
 	}
-	var err error
 	for range attempts {
 		id := a.ids.next(a.Plane)
 		next := maps.Clone(doc)
 		next["id"], next["create_time"], next["update_time"] = id, a.seconds(), a.seconds()
 		var result proxy.Result
-		result, err = a.apply(1, proxy.Change{Key: q.kind.Key(id), TTL: q.ttl, Edit: func(old *store.Item) ([]byte, error) {
+		result, err = a.apply(q, 1, proxy.Change{Key: q.kind.Key(id), TTL: q.ttl, Edit: func(old *store.Item) ([]byte, error) {
 			if old != nil {
 				return nil, errTaken
 			}
@@ -129,11 +132,12 @@ func (a *API) patch(q *request) (proxy.Result, error) {
 	if _, refused := resource.CheckBody(q.verb, checked, q.body.present); refused != nil {
 		return proxy.Result{}, refused
 	}
-	if _, refused := resource.CheckID(q.kind, q.verb, q.id, nil); refused != nil {
-		return proxy.Result{}, refused
+	key, err := q.identify(nil)
+	if err != nil {
+		return proxy.Result{}, err
 	}
 	now := a.seconds()
-	return a.apply(1, proxy.Change{Key: q.kind.Key(q.id), TTL: q.ttl, Edit: func(old *store.Item) ([]byte, error) {
+	return a.apply(q, 1, proxy.Change{Key: key, TTL: q.ttl, Edit: func(old *store.Item) ([]byte, error) {
 		if old == nil {
 			return nil, resource.KeyNotFound()
 		}
@@ -160,31 +164,68 @@ func (a *API) patch(q *request) (proxy.Result, error) {
 		if next["create_time"] == nil {
 			next["create_time"] = now
 		}
-		if _, refused := resource.CheckID(q.kind, q.verb, q.id, next); refused != nil {
+		if _, refused := resource.CheckID(q.kind, q.verb, q.pathID(), next); refused != nil {
 			return nil, refused
 		}
 		return resource.Encode(next)
 	}})
 }
 
-// remove deletes a document.
+// remove deletes a document, and with a consumer its credentials.
 func (a *API) remove(q *request) (proxy.Result, error) {
-	if _, refused := resource.CheckID(q.kind, q.verb, q.id, nil); refused != nil {
-		return proxy.Result{}, refused
+	key, err := q.identify(nil)
+	if err != nil {
+		return proxy.Result{}, err
 	}
+	if q.kind.Segment == consumersSegment {
+		return a.removeConsumer(q, key)
+	}
+	return a.apply(q, attempts, a.deletion(q, key))
+}
+
+func (a *API) deletion(q *request, key string) proxy.Change {
 	force := string(q.ctx.QueryArgs().Peek("force")) == "true"
-	return a.apply(attempts, proxy.Change{Key: q.kind.Key(q.id), Force: force, Edit: func(old *store.Item) ([]byte, error) {
+	return proxy.Change{Key: key, Force: force, Edit: func(old *store.Item) ([]byte, error) {
 		if old == nil {
 			return nil, resource.KeyNotFound()
 		}
 		return nil, nil
-	}})
+	}}
+}
+
+// removeConsumer looks for the credentials again until there are none: one may be stored, or may go, between the look and the deletion.
+func (a *API) removeConsumer(q *request, key string) (proxy.Result, error) {
+	if _, ok := a.Plane.Get(key); !ok {
+		return proxy.Result{}, resource.KeyNotFound()
+	}
+	var err error
+	for range attempts {
+		var changes []proxy.Change
+		for _, item := range below(a.Plane.List(consumersSegment), key+"/") {
+			changes = append(changes, a.deletion(q, item.Key))
+		}
+		changes = append(changes, a.deletion(q, key))
+		var results []proxy.Result
+		results, err = a.applyAll(q, changes)
+		if err == nil {
+			return results[len(results)-1], nil
+		}
+		if _, there := a.Plane.Get(key); !there || !errors.Is(err, store.ErrConflict) && !isNotFound(err) {
+			break
+		}
+	}
+	return proxy.Result{}, err
+}
+
+func isNotFound(err error) bool {
+	var refused *resource.Error
+	return errors.As(err, &refused) && refused.NotFound
 }
 
 // apply hands c to the config path, again while another writer comes in between and tries are left.
-func (a *API) apply(tries int, c proxy.Change) (proxy.Result, error) {
-	if reason := a.Plane.ReadOnly(c.Key); reason != "" {
-		return proxy.Result{}, &resource.Error{Status: fasthttp.StatusMethodNotAllowed, Msg: reason}
+func (a *API) apply(q *request, tries int, c proxy.Change) (proxy.Result, error) {
+	if err := a.writable(c.Key); err != nil {
+		return proxy.Result{}, err
 	}
 	// Not the context of the request: it ends when the server drains, which must not abandon an edit half-way.
 	ctx, cancel := context.WithTimeout(context.Background(), applyTimeout)
@@ -196,26 +237,39 @@ func (a *API) apply(tries int, c proxy.Change) (proxy.Result, error) {
 		}
 		if err == nil {
 			a.ids.observe(result.Revision)
+			a.audit(q, result)
 		}
 		return result, err
 	}
 }
 
-// audit writes down who changed what. The body stays out: it may hold secrets.
-func (a *API) audit(q *request, result proxy.Result) {
-	done := "changed"
-	switch {
-	case q.verb == fasthttp.MethodDelete:
-		done = "deleted"
-	case result.Old == nil:
-		done = "created"
+// applyAll hands changes to the config path as one.
+func (a *API) applyAll(q *request, changes []proxy.Change) ([]proxy.Result, error) {
+	for _, c := range changes {
+		if err := a.writable(c.Key); err != nil {
+			return nil, err
+		}
 	}
-	a.Logf("admin audit: key=%q peer=%s %s %s: %s, revision %d", q.who, q.peer, q.verb, result.Item.Key, done, result.Revision)
+	ctx, cancel := context.WithTimeout(context.Background(), applyTimeout)
+	defer cancel()
+	results, err := a.Plane.ApplyAll(ctx, changes)
+	if err != nil {
+		return nil, err
+	}
+	for _, result := range results {
+		a.ids.observe(result.Revision)
+		if !strings.HasPrefix(result.Item.Key, proxy.Internal) {
+			a.audit(q, result)
+		}
+	}
+	return results, nil
 }
 
-func (a *API) auditRefusal(q *request, status int) {
-	name := strings.Join(append([]string{q.kind.Segment, q.id}, q.sub...), "/")
-	a.Logf("admin audit: key=%q peer=%s %s %q: refused with status %d", q.who, q.peer, q.verb, name, status)
+func (a *API) writable(key string) error {
+	if reason := a.Plane.ReadOnly(key); reason != "" {
+		return &resource.Error{Status: fasthttp.StatusMethodNotAllowed, Msg: reason}
+	}
+	return nil
 }
 
 // seconds is the time as documents carry it.

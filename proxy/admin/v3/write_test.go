@@ -310,10 +310,10 @@ func TestAudit(t *testing.T) {
 	h.do("DELETE", "/apisix/admin/routes/a%0Ab", "")
 	h.do("GET", "/apisix/admin/routes", "")
 	want := []string{
-		`admin audit: key="ops" peer=10.1.2.3 PUT routes/1: created, revision 1`,
+		`admin audit: key="ops" peer=10.1.2.3 PUT routes/1: created +upstream.nodes +uri, revision 0 -> 1`,
 		`admin audit: key="ops" peer=10.1.2.3 PUT "routes/1": refused with status 400`,
-		`admin audit: key="ops" peer=10.1.2.3 PATCH routes/1: changed, revision 2`,
-		`admin audit: key="ops" peer=10.1.2.3 DELETE routes/1: deleted, revision 3`,
+		`admin audit: key="ops" peer=10.1.2.3 PATCH routes/1: changed +desc, revision 1 -> 2`,
+		`admin audit: key="ops" peer=10.1.2.3 DELETE routes/1: deleted -desc -upstream.nodes -uri, revision 2 -> 3`,
 		`admin audit: key="ops" peer=10.1.2.3 DELETE "routes/a\nb": refused with status 404`,
 	}
 	if got := h.logged(); got != strings.Join(want, "\n") {

@@ -2,6 +2,7 @@
 package phasetest
 
 import (
+	"errors"
 	"net/netip"
 	"sort"
 	"strconv"
@@ -85,7 +86,8 @@ type Env struct {
 	NoRoute   bool           // as for a consumer's plugins
 	Meta      string         // plugin_metadata, "" for none
 	State     map[string]any // by part
-	Slots     int
+	Slots     phase.SlotRange
+	Kinds     []phase.Kind // what Plugin can build
 
 	// Consumers by identity, Principals by name.
 	Consumers  map[string]*phase.Credential
@@ -121,17 +123,23 @@ func (e *Env) Metadata() []byte {
 	return []byte(e.Meta)
 }
 
-// Directory implements phase.Env.
-func (e *Env) Directory() phase.Directory { return directory{e} }
+// Directory implements phase.Env. What it finds is e's as long as the exchange's Registry is e, which Run sees to when e is given to it.
+func (e *Env) Directory() phase.Directory { return phase.DirectoryOf(0) }
 
-type directory struct{ e *Env }
+// Credential implements phase.Registry.
+func (e *Env) Credential(_ uint8, id []byte) *phase.Credential { return e.Consumers[string(id)] }
 
-func (d directory) Credential(_ *phase.Exchange, id []byte) *phase.Credential {
-	return d.e.Consumers[string(id)]
-}
+// Principal implements phase.Registry.
+func (e *Env) Principal(name string) *phase.Principal { return e.Principals[name] }
 
-func (d directory) Consumer(_ *phase.Exchange, name string) *phase.Principal {
-	return d.e.Principals[name]
+// Plugin implements phase.Env: Kinds are the other plugins.
+func (e *Env) Plugin(name string, conf []byte) (any, error) {
+	for _, k := range e.Kinds {
+		if k.Name == name {
+			return k.Build(conf, e)
+		}
+	}
+	return nil, errors.New("unknown plugin [" + name + "]")
 }
 
 // AddConsumer lets k's plugins find a consumer called name by conf, which k compiles.
@@ -150,7 +158,7 @@ func (e *Env) AddConsumer(t testing.TB, k phase.Kind, name, identity, conf strin
 }
 
 // Slot implements phase.Env.
-func (e *Env) Slot() int { e.Slots++; return e.Slots - 1 }
+func (e *Env) Slot() int { return e.Slots.Reserve() }
 
 // Upstream implements phase.Env.
 func (e *Env) Upstream(_ []byte, _, name string) (phase.Upstream, error) { return Upstream(name), nil }
@@ -171,7 +179,7 @@ func (e *Env) Shared(part string, make func(before any) any) any {
 type Counter struct{ N int }
 
 // Inc implements phase.Counter.
-func (c *Counter) Inc() { c.N++ }
+func (c *Counter) Inc(*phase.Exchange) { c.N++ }
 
 // BranchCounter implements phase.Env.
 func (e *Env) BranchCounter(branch string) phase.Counter {
@@ -213,10 +221,11 @@ func (e *Env) Build(t testing.TB, k phase.Kind, conf string) any {
 }
 
 // Run passes x through the chain of instances as the gateway does: request phases, then, unless one of them answered, serve (which may
-// be nil) in the place of the upstream, then response and done phase. It returns the answer.
-func Run(x *phase.Exchange, slots int, serve func(x *phase.Exchange), instances ...phase.Instance) string {
-	x.Enter(nil, phase.NewChain(instances), slots)
-	if x.Rewrite(false) == phase.Continue && x.Access(false) == phase.Continue && serve != nil {
+// be nil) in the place of the upstream, then response and done phase. It returns the answer. The instances were built with e.
+func Run(x *phase.Exchange, e *Env, serve func(x *phase.Exchange), instances ...phase.Instance) string {
+	x.Registry = e
+	x.Enter(nil, phase.NewChainOf(instances, nil, e.Slots))
+	if x.Rewrite() == phase.Continue && x.Access() == phase.Continue && serve != nil {
 		serve(x)
 	}
 	x.Respond()
@@ -243,4 +252,7 @@ func Reply(status int, body string, lines ...string) func(x *phase.Exchange) {
 	}
 }
 
-var _ phase.Env = (*Env)(nil)
+var (
+	_ phase.Env      = (*Env)(nil)
+	_ phase.Registry = (*Env)(nil)
+)

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"headgate/plugins"
+)
+
+// sharedDir returns the folder of the recordings, "" when it is not here.
+func sharedDir(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("HEADGATE_SHARED")
+	if dir == "" {
+		wd, err := os.Getwd()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir = filepath.Join(wd, "..", "..", "..", "shared")
+	}
+	if _, err := os.Stat(filepath.Join(dir, "testdata", "apisix-goldens.jsonl")); err != nil {
+		return ""
+	}
+	return dir
+}
+
+// freePortRange returns the first of n ports on loopback that are free, below those that the system gives out.
+func freePortRange(t *testing.T, n int) int {
+	t.Helper()
+	for base := 21000 + os.Getpid()%4000; base < 31000; base += n {
+		free := true
+		for port := base; port < base+n && free; port++ {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if free = err == nil; free {
+				_ = l.Close()
+			}
+		}
+		if free {
+			return base
+		}
+	}
+	t.Fatal("no free ports")
+	return 0
+}
+
+// differences are the recorded cases in which this gateway is meant to differ, with the reasons.
+func differences(t *testing.T) map[string]string {
+	t.Helper()
+	raw, err := os.ReadFile("testdata/apisix-differences.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := map[string]string{}
+	for _, line := range strings.Split(string(raw), "\n") {
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, why, ok := strings.Cut(line, ": ")
+		if !ok || why == "" {
+			t.Fatalf("a difference without a reason: %s", line)
+		}
+		list[name] = why
+	}
+	return list
+}
+
+var (
+	recordedCase = regexp.MustCompile(`(?m)^(ok  |FAIL) (\S+) +[0-9.]+s\n((?:       .*\n|\n)*)`)
+	recordedSums = regexp.MustCompile(`(?m)^TOTAL +(\d+) +(\d+)`)
+)
+
+// What a running APISIX was seen to answer is answered here too, in the mode that imitates it, but for the listed differences.
+func TestRecordedAPISIX(t *testing.T) {
+	shared := sharedDir(t)
+	if shared == "" {
+		t.Log("no recordings here (HEADGATE_SHARED names their folder): the gateway was not compared with a recorded APISIX")
+		return
+	}
+	python, err := exec.LookPath("python3")
+	if err != nil {
+		t.Fatal("the runner of the recorded cases needs python3")
+	}
+	c := startChild(t, t.TempDir(), "run", "-c", recordedConfig(t))
+	args := []string{
+		filepath.Join(shared, "tools", "goldenrun", "goldenrun.py"), "--file", filepath.Join(shared, "testdata", "apisix-goldens.jsonl"),
+		"--data", c.addr("gateway"), "--admin", c.addr("admin"), "--control", c.addr("control"), "--metrics", c.addr("metrics"),
+		"--base-port", fmt.Sprint(freePortRange(t, 32)), "--settle", "0",
+	}
+	groups := []string{"admin/*", "router/*", "merge/*", "control/*"}
+	for _, k := range plugins.List() {
+		groups = append(groups, "plugin/"+k.Name+"/*")
+	}
+	for _, g := range groups {
+		args = append(args, "--only", g)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+	defer cancel()
+	out, runErr := exec.CommandContext(ctx, python, args...).CombinedOutput()
+	sums := recordedSums.FindSubmatch(out)
+	if sums == nil {
+		t.Fatalf("%v\n%s", runErr, out)
+	}
+	expected, seen := differences(t), map[string]bool{}
+	var differs []string
+	for _, m := range recordedCase.FindAllSubmatch(out, -1) {
+		name, failed := string(m[2]), string(m[1]) == "FAIL"
+		seen[name] = true
+		switch why := expected[name]; {
+		case failed && why == "":
+			t.Errorf("%s:\n%s", name, m[3])
+		case failed:
+			differs = append(differs, name)
+		case why != "":
+			t.Errorf("%s is listed as a difference (%s), and there is none", name, why)
+		}
+	}
+	for name := range expected {
+		if !seen[name] {
+			t.Errorf("%s is listed as a difference, and there is no such case among those that ran", name)
+		}
+	}
+	slices.Sort(differs)
+	t.Logf("recorded APISIX cases: %s as recorded, %s differ on purpose (%s)", sums[1], sums[2], strings.Join(differs, ", "))
+}
+
+func recordedConfig(t *testing.T) string {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "headgate.toml")
+	writeFile(t, file, `[gateway]
+listen = ["127.0.0.1:0"]
+trusted_addresses = ["127.0.0.1"]
+max_header_size = "32KiB"
+[admin]
+listen = "127.0.0.1:0"
+[[admin.keys]]
+name = "admin"
+key = "edd1c9f034335f136f87ad84b625c8f1"
+[[admin.keys]]
+name = "viewer"
+key = "4054f7cf07e344346cd3f287985e76a2"
+role = "viewer"
+[metrics]
+listen = "127.0.0.1:0"
+[control]
+listen = "127.0.0.1:0"
+[compat]
+mode = "apisix"
+accept_inert = ["grpc-transcode"]
+[store]
+provider = "mem"
+[store.encryption]
+keyring = ["qeddd145sfvddff3", "edd1c9f0985e76a2"]
+[access_log]
+path = "off"
+[audit]
+path = "off"
+`)
+	return file
+}

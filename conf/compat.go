@@ -1,0 +1,110 @@
+package conf
+
+// Toggle is a setting that is on, off, or as another setting says.
+type Toggle uint8
+
+// Values of Toggle. The zero value is what a file that does not mention the setting means.
+const (
+	ToggleUnset Toggle = iota
+	ToggleOff
+	ToggleOn
+)
+
+func (t Toggle) String() string {
+	switch t {
+	case ToggleOff:
+		return "false"
+	case ToggleOn:
+		return "true"
+	}
+	return "(as mode says)"
+}
+
+// Compat decides between APISIX's behaviour and the safer one where they differ. Each Toggle is one behaviour of APISIX; On answers
+// whether it is in force.
+type Compat struct {
+	Mode       string `toml:"mode"`
+	APIVersion string `toml:"api_version"` // Server header of the Admin API: APISIX/<api_version>
+
+	UpstreamRawPath        Toggle `toml:"upstream_raw_path"`
+	ForwardedForFromAnyone Toggle `toml:"forwarded_for_from_anyone"`
+	UnverifiedUpstreamTLS  Toggle `toml:"unverified_upstream_tls"`
+	SSLKeyMismatch         Toggle `toml:"ssl_key_mismatch"`
+	HTMLErrorPages         Toggle `toml:"html_error_pages"`
+	ConnectionNamedHeaders Toggle `toml:"connection_named_headers"`
+	ResponseCharset        Toggle `toml:"response_charset"`
+	CountOnlyWithPlugin    Toggle `toml:"count_only_with_plugin"`
+	APISIXServerHeader     Toggle `toml:"apisix_server_header"`
+
+	// AcceptInert names plugins that APISIX has and Headgate has not: documents that use them are stored, and the plugins do not run.
+	AcceptInert []string `toml:"accept_inert"`
+}
+
+// Switch names one behaviour of Compat, as the file does.
+type Switch string
+
+// The behaviours of APISIX that can be chosen one by one.
+const (
+	// UpstreamRawPath forwards the path as the client wrote it, while another form of it was matched.
+	UpstreamRawPath Switch = "upstream_raw_path"
+	// ForwardedForFromAnyone keeps the X-Forwarded-For list of every client as long as no trusted addresses are configured
+	// (contract section 3.5).
+	ForwardedForFromAnyone Switch = "forwarded_for_from_anyone"
+	// UnverifiedUpstreamTLS leaves certificates of https upstreams unchecked.
+	UnverifiedUpstreamTLS Switch = "unverified_upstream_tls"
+	// SSLKeyMismatch accepts an ssl document whose key does not belong to its certificate.
+	SSLKeyMismatch Switch = "ssl_key_mismatch"
+	// HTMLErrorPages answers some bad bodies of the Admin API with an HTML page of status 500 instead of a 400 with the reason.
+	HTMLErrorPages Switch = "html_error_pages"
+	// ConnectionNamedHeaders passes headers on that the Connection header names (RFC 9110 section 7.6.1 forbids it).
+	ConnectionNamedHeaders Switch = "connection_named_headers"
+	// ResponseCharset adds charset=utf-8 to the Content-Type of text answers that name no charset.
+	ResponseCharset Switch = "response_charset"
+	// CountOnlyWithPlugin counts branches only where the prometheus plugin is enabled.
+	CountOnlyWithPlugin Switch = "count_only_with_plugin"
+	// APISIXServerHeader names APISIX in the Server header of answers, as long as gateway.server_header has its default.
+	APISIXServerHeader Switch = "apisix_server_header"
+)
+
+// Switches lists every Switch, in the order of the file.
+func Switches() []Switch {
+	return []Switch{
+		UpstreamRawPath, ForwardedForFromAnyone, UnverifiedUpstreamTLS, SSLKeyMismatch, HTMLErrorPages, ConnectionNamedHeaders,
+		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader,
+	}
+}
+
+// On reports whether s is in force: as its own setting says, else as mode does. An unknown name is never on.
+func (c Compat) On(s Switch) bool {
+	switch c.toggle(s) {
+	case ToggleOn:
+		return true
+	case ToggleUnset:
+		return c.Mode == CompatAPISIX
+	}
+	return false
+}
+
+func (c Compat) toggle(s Switch) Toggle {
+	switch s {
+	case UpstreamRawPath:
+		return c.UpstreamRawPath
+	case ForwardedForFromAnyone:
+		return c.ForwardedForFromAnyone
+	case UnverifiedUpstreamTLS:
+		return c.UnverifiedUpstreamTLS
+	case SSLKeyMismatch:
+		return c.SSLKeyMismatch
+	case HTMLErrorPages:
+		return c.HTMLErrorPages
+	case ConnectionNamedHeaders:
+		return c.ConnectionNamedHeaders
+	case ResponseCharset:
+		return c.ResponseCharset
+	case CountOnlyWithPlugin:
+		return c.CountOnlyWithPlugin
+	case APISIXServerHeader:
+		return c.APISIXServerHeader
+	}
+	return ToggleOff
+}

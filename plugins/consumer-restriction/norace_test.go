@@ -1,0 +1,5 @@
+//go:build !race
+
+package consumerrestriction
+
+const raceEnabled = false

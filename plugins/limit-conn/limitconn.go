@@ -1,0 +1,211 @@
+// Package limitconn is the limit-conn plugin: so many requests of a key are in flight at a time; some more wait first, the others are
+// refused (contract section 4.4). As for limit-count, all gauges of the process are in one table, under the identity of the configuration
+// they belong to. They are exact and have no locks. Requests in flight are never forgotten; should the table have no room for a new key,
+// the request cannot be counted (allow_degradation).
+package limitconn
+
+import (
+	_ "embed"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"headgate/proxy/phase"
+	"headgate/proxy/phase/limit"
+)
+
+//go:embed schema.json
+var schemaJSON []byte
+
+// Kind declares the plugin. The plugins that it builds share their gauges, those of another Kind do not.
+func Kind() phase.Kind {
+	g := &gauges{clock: limit.NewClock(), table: sync.OnceValue(limit.NewGauges), sleep: (*phase.Exchange).Sleep}
+	return g.kind()
+}
+
+// gauges are those of all instances.
+type gauges struct {
+	clock limit.Clock
+	table func() limit.Gauges
+	sleep func(x *phase.Exchange, d time.Duration)
+}
+
+func (g *gauges) kind() phase.Kind {
+	return phase.Kind{
+		Name:      "limit-conn",
+		Priority:  1003,
+		Schema:    limit.WithPolicies(schemaJSON),
+		Encrypted: []string{"redis_password"},
+		Build:     g.build,
+	}
+}
+
+// plugin changes in the gauges and in its unit of waiting.
+type plugin struct {
+	shared    *gauges
+	table     limit.Gauges
+	rules     []rule
+	rejection limit.Rejection
+	pass      bool // requests that cannot be counted
+	unit      unit
+}
+
+// rule is one limit. The slot of a request that it counts holds the gauge to leave and the time it has waited.
+type rule struct {
+	identity limit.Identity
+	key      limit.Key
+	// optional rules are for the requests that their key has a value for.
+	optional    bool
+	conn, burst limit.Number
+	slot        int
+}
+
+func (g *gauges) build(conf []byte, env phase.Env) (any, error) {
+	c, err := read(conf)
+	if err != nil {
+		return nil, err
+	}
+	if err := limit.CheckPolicy(c.policy); err != nil {
+		return nil, err
+	}
+	identity, err := limit.IdentityOf(env.Owner(), conf)
+	if err != nil {
+		return nil, err
+	}
+	p := &plugin{shared: g, table: g.table(), pass: c.pass, unit: unit{fixed: c.fixedDelay}}
+	p.unit.seconds.Store(math.Float64bits(c.delay))
+	if p.rejection, err = limit.NewRejection(c.rejectedCode, c.rejectedMsg); err != nil {
+		return nil, err
+	}
+	for i, r := range c.rules {
+		built := rule{identity: identity, optional: c.several, slot: env.Slot()}
+		if c.several {
+			built.identity = identity.Part(i)
+		}
+		if built.key, err = limit.NewKey(r.keyType, r.key); err != nil {
+			return nil, err
+		}
+		if built.conn, err = limit.NewNumber(r.conn); err != nil {
+			return nil, err
+		}
+		if built.burst, err = limit.NewNumber(r.burst); err != nil {
+			return nil, err
+		}
+		p.rules = append(p.rules, built)
+	}
+	return p, nil
+}
+
+// Access implements phase.Accessor. It allocates only when it meets a key for the first time.
+func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
+	applies := false
+	for i := range p.rules { // all are understood before the first counts
+		if r := &p.rules[i]; r.applies(x) {
+			if _, _, ok := r.numbers(x); !ok {
+				return limit.Unable(x, p.pass)
+			}
+			applies = true
+		}
+	}
+	if !applies {
+		return limit.Unable(x, p.pass)
+	}
+	now := p.shared.clock()
+	for i := range p.rules {
+		r := &p.rules[i]
+		if !r.applies(x) {
+			continue
+		}
+		conn, burst, _ := r.numbers(x)
+		g, n, full := p.table.Enter(p.table.Hash(x, &r.identity, &r.key), conn+burst, now)
+		switch {
+		case full:
+			if limit.Unable(x, p.pass) == phase.Stop {
+				return phase.Stop
+			}
+			continue
+		case g == nil:
+			return p.rejection.Answer(x)
+		}
+		s := x.Slot(r.slot)
+		s.Ptr = g
+		if n <= conn {
+			continue
+		}
+		if d := p.unit.times((n - 1) / conn); d >= shortestDelay {
+			s.Int = int64(d)
+			p.shared.sleep(x, d)
+		}
+	}
+	return phase.Continue
+}
+
+// shortestDelay is below what is worth waiting for.
+const shortestDelay = time.Millisecond
+
+// applies says whether the rule is for x.
+func (r *rule) applies(x *phase.Exchange) bool {
+	if !r.optional {
+		return true
+	}
+	key, ok := r.key.Append(x.Arena(), x)
+	x.Commit(key)
+	return ok
+}
+
+// numbers are those of the limit for x; ok is false when the texts for them are no numbers.
+func (r *rule) numbers(x *phase.Exchange) (conn, burst int64, ok bool) {
+	conn, ok = r.conn.Value(x, 1)
+	burst, valid := r.burst.Value(x, 0)
+	return conn, burst, ok && valid
+}
+
+// Done implements phase.Finisher.
+func (p *plugin) Done(x *phase.Exchange) {
+	for i := range p.rules {
+		s := x.Slot(p.rules[i].slot)
+		g, _ := s.Ptr.(*limit.Gauge)
+		if g == nil {
+			continue
+		}
+		s.Ptr = nil
+		g.Leave()
+		took := x.Attempts.Took()
+		if x.Attempts.Count == 0 { // nothing was asked; what it has waited here is no work
+			took = x.Elapsed() - time.Duration(s.Int)
+		}
+		p.unit.learn(took)
+	}
+}
+
+// unit is the unit of waiting: what the operator says at first, then a mean over how long requests take, the last one half of it, unless
+// that is switched off (only_use_default_delay).
+type unit struct {
+	fixed   bool
+	seconds atomic.Uint64 // the bits of a float64
+}
+
+// times returns n units, at most an hour: that one request waits for ever serves nobody.
+func (u *unit) times(n int64) time.Duration {
+	const longest = 3600
+	return time.Duration(min(math.Float64frombits(u.seconds.Load())*float64(n), longest) * float64(time.Second))
+}
+
+func (u *unit) learn(took time.Duration) {
+	if u.fixed {
+		return
+	}
+	for {
+		before := u.seconds.Load()
+		mean := (math.Float64frombits(before) + max(took, 0).Seconds()) / 2
+		if u.seconds.CompareAndSwap(before, math.Float64bits(mean)) {
+			return
+		}
+	}
+}
+
+var (
+	_ phase.Accessor = (*plugin)(nil)
+	_ phase.Finisher = (*plugin)(nil)
+)

@@ -1,0 +1,104 @@
+// Package limitreq is the limit-req plugin: a leaky bucket for each key, which delays the requests that are ahead of the rate and refuses
+// those beyond the burst (contract section 4.4). As for limit-count, all buckets of the process are in one table of bounded memory, under
+// the identity of the configuration they belong to; buckets are exact and have no locks.
+package limitreq
+
+import (
+	_ "embed"
+	"encoding/json"
+	"math"
+	"sync"
+	"time"
+
+	"headgate/conf/resource/split"
+	"headgate/conf/schema"
+	"headgate/proxy/phase"
+	"headgate/proxy/phase/limit"
+)
+
+//go:embed schema.json
+var schemaJSON []byte
+
+// Kind declares the plugin. The plugins that it builds share their buckets, those of another Kind do not.
+func Kind() phase.Kind {
+	b := &buckets{clock: limit.NewClock(), table: sync.OnceValue(limit.NewBuckets), sleep: (*phase.Exchange).Sleep}
+	return b.kind()
+}
+
+// buckets are those of all instances.
+type buckets struct {
+	clock limit.Clock
+	table func() limit.Buckets
+	sleep func(x *phase.Exchange, d time.Duration)
+}
+
+func (b *buckets) kind() phase.Kind {
+	return phase.Kind{
+		Name:      "limit-req",
+		Priority:  1001,
+		Schema:    limit.WithPolicies(schemaJSON),
+		Encrypted: []string{"redis_password"},
+		Build:     b.build,
+	}
+}
+
+// plugin is immutable; what changes is in the buckets.
+type plugin struct {
+	shared    *buckets
+	table     limit.Buckets
+	identity  limit.Identity
+	key       limit.Key
+	rate      limit.Rate
+	nodelay   bool
+	rejection limit.Rejection
+}
+
+func (b *buckets) build(conf []byte, env phase.Env) (any, error) {
+	v, err := schema.DecodeJSON(conf)
+	if err != nil {
+		return nil, err
+	}
+	doc, _ := v.(map[string]any)
+	policy, _ := doc["policy"].(string)
+	if err := limit.CheckPolicy(policy); err != nil {
+		return nil, err
+	}
+	p := &plugin{shared: b, table: b.table(), rate: limit.PerSecond(number(doc["rate"]), number(doc["burst"]))}
+	p.nodelay, _ = doc["nodelay"].(bool)
+	if p.identity, err = limit.IdentityOf(env.Owner(), conf); err != nil {
+		return nil, err
+	}
+	kind, _ := doc["key_type"].(string)
+	key, _ := doc["key"].(string)
+	if p.key, err = limit.NewKey(kind, key); err != nil {
+		return nil, err
+	}
+	code, _ := split.Integer(doc["rejected_code"])
+	msg, _ := doc["rejected_msg"].(string)
+	p.rejection, err = limit.NewRejection(int(code), msg)
+	return p, err
+}
+
+// number is a number that the schema has checked: above 0, or at least 0. What underflows is the slowest rate that there is.
+func number(v any) float64 {
+	n, _ := v.(json.Number)
+	f, _ := n.Float64()
+	return math.Max(f, math.SmallestNonzeroFloat64)
+}
+
+// shortestDelay is below what is worth waiting for.
+const shortestDelay = time.Millisecond
+
+// Access implements phase.Accessor. It allocates only when it meets a key for the first time.
+func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
+	wait, ok := p.table.Take(p.table.Hash(x, &p.identity, &p.key), p.rate, p.shared.clock())
+	if !ok {
+		return p.rejection.Answer(x)
+	}
+	if d := time.Duration(wait); d >= shortestDelay && !p.nodelay {
+		p.shared.sleep(x, d)
+	}
+	return phase.Continue
+}
+
+var _ phase.Accessor = (*plugin)(nil)

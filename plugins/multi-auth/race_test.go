@@ -1,0 +1,5 @@
+//go:build race
+
+package multiauth
+
+const raceEnabled = true

@@ -1,0 +1,184 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"headgate/conf/resource"
+	"headgate/conf/store"
+	"headgate/proxy/snapshot"
+)
+
+// Apply implements Plane.
+func (a *Applier) Apply(ctx context.Context, c Change) (Result, error) {
+	results, err := a.ApplyAll(ctx, []Change{c})
+	if err != nil {
+		var of *ChangeError
+		if errors.As(err, &of) {
+			err = of.Err
+		}
+		return Result{}, err
+	}
+	return results[0], nil
+}
+
+// ApplyAll implements Plane.
+func (a *Applier) ApplyAll(ctx context.Context, list []Change) (r []Result, err error) {
+	if e := a.submit(ctx, func() { r, err = a.apply(ctx, list) }); e != nil {
+		err = e
+	}
+	var refusal *resource.Error
+	switch {
+	case err == nil:
+		a.changes[applied].Inc()
+	case errors.As(err, &refusal):
+		a.changes[refused].Inc()
+	default:
+		a.changes[failed].Inc()
+	}
+	return r, err
+}
+
+// pending is a change with its next document.
+type pending struct {
+	Change
+	old  *store.Item
+	next []byte // nil deletes
+}
+
+func (a *Applier) apply(ctx context.Context, list []Change) ([]Result, error) {
+	todo, err := a.edited(list)
+	if err != nil {
+		return nil, err
+	}
+	after := view{a, make(map[string][]byte, len(todo))}
+	edits := make([]snapshot.Edit, 0, len(todo))
+	for _, p := range todo {
+		after.edits[p.Key] = p.next
+		if !isInternal(p.Key) {
+			edits = append(edits, snapshot.Edit{Key: p.Key, Value: p.next})
+		}
+	}
+	for _, p := range todo {
+		if err := a.check(p, after); err != nil {
+			return nil, &ChangeError{p.Key, err}
+		}
+	}
+	st, err := a.compiler.Stage(a.inForce, edits, false)
+	if err != nil {
+		key := todo[0].Key
+		var of *snapshot.Problem
+		if errors.As(err, &of) && after.has(of.Key) {
+			key = of.Key
+		}
+		return nil, &ChangeError{key, resource.Invalid(err.Error())}
+	}
+	items, revision, err := a.save(ctx, todo)
+	if err != nil {
+		st.Discard()
+		return nil, err
+	}
+	results := make([]Result, len(todo))
+	var put []store.Item
+	var removed []string
+	for i, p := range todo {
+		results[i] = Result{Item: items[i], Old: p.old, Revision: revision}
+		if p.next != nil {
+			put = append(put, items[i])
+			continue
+		}
+		a.deleted[p.Key] = revision
+		removed = append(removed, p.Key)
+	}
+	a.commit(st, revision, put, removed)
+	return results, nil
+}
+
+// edited asks every change for its next document.
+func (a *Applier) edited(list []Change) ([]pending, error) {
+	todo := make([]pending, 0, len(list))
+	seen := make(map[string]bool, len(list))
+	for _, c := range list {
+		if why := a.ReadOnly(c.Key); why != "" {
+			return nil, &ChangeError{c.Key, resource.Invalid(why)}
+		}
+		if seen[c.Key] {
+			return nil, &ChangeError{c.Key, errors.New("is changed twice at a time")}
+		}
+		seen[c.Key] = true
+		p := pending{Change: c}
+		if item, ok := a.stored(c.Key); ok {
+			p.old = &item
+		}
+		var err error
+		if p.next, err = c.Edit(p.old); err == nil && p.next == nil && p.old == nil {
+			err = resource.KeyNotFound()
+		}
+		if err != nil {
+			return nil, &ChangeError{c.Key, err}
+		}
+		todo = append(todo, p)
+	}
+	return todo, nil
+}
+
+// check judges one change in the light of all.
+func (a *Applier) check(p pending, after view) error {
+	if isInternal(p.Key) {
+		return nil
+	}
+	kind, id, err := splitKey(p.Key)
+	if err != nil {
+		return err
+	}
+	if p.next != nil {
+		return a.validate(kind, id, p.next, after)
+	}
+	if p.Force {
+		return nil
+	}
+	// A typed nil must not become a non-nil error.
+	if refusal := resource.CheckUnused(kind, id, after.mentioning(id)); refusal != nil {
+		return refusal
+	}
+	return nil
+}
+
+// save writes todo into the store, all or nothing.
+func (a *Applier) save(ctx context.Context, todo []pending) ([]store.Item, uint64, error) {
+	writes := make([]store.Write, len(todo))
+	for i, p := range todo {
+		writes[i] = store.Write{Key: p.Key, Value: p.next}
+		if p.old != nil {
+			writes[i].IfRevision = p.old.ModRevision
+		}
+		if p.TTL > 0 && p.next != nil {
+			writes[i].Expires = time.Now().Add(p.TTL)
+		}
+	}
+	if len(writes) > 1 {
+		return a.store.Batch(ctx, writes)
+	}
+	w := writes[0]
+	if w.Value == nil {
+		revision, err := a.store.Delete(ctx, w.Key, w.IfRevision)
+		return []store.Item{{Key: w.Key, ModRevision: revision}}, revision, err
+	}
+	item, err := a.store.Put(ctx, w.Key, w.Value, w.IfRevision, w.Expires)
+	return []store.Item{item}, item.ModRevision, err
+}
+
+// badID refuses an id that cannot be part of a key, in the contract's words for it (section 1.7).
+const badID = `invalid configuration: property "id" validation failed: object matches none of the required`
+
+func splitKey(key string) (resource.Kind, string, error) {
+	if kind, id, ok := resource.ParseKey(key); ok {
+		return kind, id, nil
+	}
+	if _, known := resource.KindOf(kindOfKey(key)); known {
+		return resource.Kind{}, "", resource.Invalid(badID)
+	}
+	return resource.Kind{}, "", fmt.Errorf("unknown key %q", key)
+}

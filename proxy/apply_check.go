@@ -1,0 +1,139 @@
+package proxy
+
+import (
+	"bytes"
+	"strings"
+
+	"headgate/conf/resource"
+	"headgate/conf/schema"
+	"headgate/conf/store"
+	"headgate/proxy/phase"
+	"headgate/proxy/snapshot"
+)
+
+func isInternal(key string) bool { return strings.HasPrefix(key, Internal) }
+
+// validate judges a document as a whole (contract section 1.4, steps 5 and 6) in a world that world describes.
+func (a *Applier) validate(kind resource.Kind, id string, raw []byte, world world) error {
+	doc, err := schema.DecodeJSON(raw)
+	if err != nil {
+		return resource.Invalid("invalid configuration: " + err.Error())
+	}
+	m, ok := doc.(map[string]any)
+	if !ok {
+		return resource.Invalid("invalid configuration")
+	}
+	// A typed nil must not become a non-nil error.
+	if refusal := resource.Validate(kind, id, m, checks{a.compiler, a, world}); refusal != nil {
+		return refusal
+	}
+	return nil
+}
+
+// world is which documents there are besides the one that is judged.
+type world interface {
+	Exists(key string) bool
+	Document(key string) []byte
+}
+
+// checks implements resource.Env.
+type checks struct {
+	*snapshot.Compiler
+	a *Applier
+	world
+}
+
+func (c checks) CheckVars(raw any) error {
+	_, err := phase.CompilePredicate(raw)
+	return err
+}
+
+func (c checks) GlobalRuleWith(plugin, except string) string {
+	return c.Compiler.GlobalRuleWith(c.Document, plugin, except)
+}
+
+// CredentialOwner passes over what is going away with the same change.
+func (c checks) CredentialOwner(plugin string, conf map[string]any, except string) (attr, owner string) {
+	attr, owner = c.Compiler.CredentialOwner(plugin, conf, except)
+	if owner != "" && !c.Exists(owner) {
+		return "", ""
+	}
+	return attr, owner
+}
+
+func (c checks) Lenient(name string) bool { return c.a.lenient != nil && c.a.lenient(name) }
+
+// everything is a world in which any reference leads somewhere: what an event refers to may come later, and a request meets what is
+// missing with a fault.
+type everything struct{ a *Applier }
+
+func (everything) Exists(key string) bool {
+	_, _, err := splitKey(key)
+	return err == nil
+}
+
+func (e everything) Document(key string) []byte { return e.a.inForce(key) }
+
+// view is what is in force, changed by edits; a nil value is a deletion.
+type view struct {
+	a     *Applier
+	edits map[string][]byte
+}
+
+func (v view) has(key string) bool {
+	_, edited := v.edits[key]
+	return edited
+}
+
+// Exists implements world.
+func (v view) Exists(key string) bool {
+	if doc, edited := v.edits[key]; edited {
+		return doc != nil
+	}
+	_, ok := v.a.docs.get(key)
+	return ok
+}
+
+// Document implements world.
+func (v view) Document(key string) []byte {
+	if doc, edited := v.edits[key]; edited {
+		return doc
+	}
+	return v.a.inForce(key)
+}
+
+// mentioning is the view without the documents in which the text id does not occur: they cannot refer to it.
+func (v view) mentioning(id string) resource.Docs {
+	// Of "jack/credentials/c1" and "vault/v1" the last part is enough.
+	return mentions{v, []byte(id[strings.LastIndexByte(id, '/')+1:])}
+}
+
+type mentions struct {
+	view
+	id []byte
+}
+
+// Range implements resource.Docs on the config goroutine.
+func (m mentions) Range(kind string, f func(key string, value []byte) bool) {
+	relevant := func(value []byte) bool {
+		return bytes.Contains(value, m.id) || bytes.Contains(value, []byte(`\u`)) // which may spell it
+	}
+	for _, item := range m.a.docs.sorted(kind, func(i store.Item) bool { return !m.has(i.Key) && relevant(i.Value) }) {
+		if !f(item.Key, item.Value) {
+			return
+		}
+	}
+	for key, value := range m.edits {
+		if value != nil && kindOfKey(key) == kind && relevant(value) && !f(key, value) {
+			return
+		}
+	}
+}
+
+// inForce implements snapshot.Lookup on the config goroutine.
+func (a *Applier) inForce(key string) []byte {
+	if item, ok := a.docs.get(key); ok {
+		return item.Value
+	}
+	return nil
+}

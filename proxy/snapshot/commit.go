@@ -1,0 +1,271 @@
+package snapshot
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Commit publishes the stage: from when it returns, every exchange that begins runs on it. revision is the store's.
+func (st *Stage) Commit(revision uint64) {
+	c := st.c
+	before := c.live.Current()
+	c.serial++
+	var removed, labels []string // ids, and what the label route of their series may be
+	for key, r := range st.routes {
+		if r == nil {
+			_, id, _ := strings.Cut(key, "/")
+			removed, labels = append(removed, id), append(labels, id)
+			if old := c.routes[key]; old != nil && old.Name != "" {
+				labels = append(labels, old.Name)
+			}
+		}
+		st.commitRoute(key, r)
+	}
+	st.commitConsumers()
+	st.commitFolders()
+	for key, doc := range st.left {
+		c.left[key] = doc
+		if unit := unitOf(key); unit == key {
+			c.depend(key, append(slices.Clone(st.deps[key]), c.deps[key]...)) // the version in force has its own
+		}
+	}
+	for key, s := range st.upstreams {
+		if old := c.upstreams[key]; old != nil {
+			old.replaced = true
+			c.release(old, 0)
+		}
+		if s == nil {
+			delete(c.upstreams, key)
+			continue
+		}
+		s.born = c.serial
+		c.upstreams[key] = s
+	}
+	st.commitState()
+	c.table, c.registry = st.table, st.registry
+	next := &Snapshot{Revision: revision, table: c.table, registry: c.registry, serial: c.serial}
+	if c.globals != nil {
+		next.global = c.globals.Chain
+	}
+	c.live.publish(next)
+	c.graves.bury(before)
+	if len(removed) > 0 {
+		c.opt.Meter.ForgetRoutes(removed, c.unused(labels))
+	}
+	for _, p := range st.parts() {
+		p.run()
+	}
+}
+
+// parts are what the stage has compiled.
+func (st *Stage) parts() (list []*part) {
+	for _, r := range st.routes {
+		if r != nil {
+			list = append(list, &r.part)
+		}
+	}
+	for _, c := range st.consumers {
+		if c != nil {
+			list = append(list, &c.part)
+		}
+	}
+	for _, g := range st.groups {
+		if g != nil {
+			list = append(list, &g.part)
+		}
+	}
+	if st.globals != nil {
+		list = append(list, &st.globals.part)
+	}
+	return list
+}
+
+// exchange takes note that the part before is not in force any more and after is; either may be nil.
+func (c *Compiler) exchange(before, after *part) {
+	if before != nil {
+		c.graves.add(before.born, c.serial, before.close)
+		for _, s := range before.uses {
+			c.release(s, 1)
+		}
+	}
+	if after != nil {
+		after.born = c.serial
+		for _, s := range after.uses {
+			s.routes++
+		}
+	}
+}
+
+func (st *Stage) commitConsumers() {
+	c := st.c
+	for key, g := range st.groups {
+		var before, after *part
+		if old := c.groups[key]; old != nil {
+			before = &old.part
+		}
+		delete(c.groups, key)
+		if g != nil {
+			after, c.groups[key] = &g.part, g
+		}
+		c.commitUnit(key, before, after, st.deps[key])
+	}
+	for key, next := range st.consumers {
+		var before, after *part
+		if old := c.consumers[key]; old != nil {
+			before = &old.part
+		}
+		delete(c.consumers, key)
+		if next != nil {
+			after, c.consumers[key] = &next.part, next
+		}
+		c.commitUnit(key, before, after, st.deps[key])
+	}
+	if st.globals != nil {
+		var before *part
+		if c.globals != nil {
+			before = &c.globals.part
+		}
+		c.globals = st.globals
+		c.commitUnit(globalUnit, before, &st.globals.part, st.deps[globalUnit])
+	}
+}
+
+// commitUnit puts after in the place of before.
+func (c *Compiler) commitUnit(key string, before, after *part, deps []string) {
+	c.exchange(before, after)
+	delete(c.left, key)
+	if after == nil {
+		deps = nil
+	}
+	c.depend(key, deps)
+}
+
+// commitFolders takes note of which documents there are that are compiled together with others. Those that were tried are not left out
+// any more, unless st.left says so again.
+func (st *Stage) commitFolders() {
+	c := st.c
+	for key, doc := range st.edits {
+		folder, listed := folderOf(key)
+		if !listed {
+			continue
+		}
+		delete(c.left, key)
+		if doc == nil {
+			if delete(c.folders[folder], key); len(c.folders[folder]) == 0 {
+				delete(c.folders, folder)
+			}
+			continue
+		}
+		if c.folders[folder] == nil {
+			c.folders[folder] = map[string]bool{}
+		}
+		c.folders[folder][key] = true
+	}
+	for _, key := range st.Recovered {
+		delete(c.left, key)
+	}
+}
+
+// commitRoute puts r in the place of the route key; nil removes it.
+func (st *Stage) commitRoute(key string, r *Route) {
+	c := st.c
+	var before, after *part
+	if old := c.routes[key]; old != nil {
+		before = &old.part
+	}
+	if r == nil {
+		delete(c.routes, key)
+		delete(c.order, key)
+	} else {
+		after, c.routes[key], c.order[key] = &r.part, r, st.order[key]
+	}
+	c.commitUnit(key, before, after, st.deps[key])
+}
+
+// unused returns those of labels that have series and that no route in force can have, whether as its id or, with prefer_name, as its
+// name. Only a label with series is worth the walk through the names.
+func (c *Compiler) unused(labels []string) []string {
+	free := make(map[string]bool, len(labels))
+	for _, l := range labels {
+		if c.routes["routes/"+l] == nil && c.opt.Meter.Recorded(l) {
+			free[l] = true
+		}
+	}
+	if len(free) == 0 {
+		return nil
+	}
+	for _, r := range c.routes {
+		if r.Name != "" {
+			delete(free, r.Name)
+		}
+	}
+	return slices.Collect(maps.Keys(free))
+}
+
+// release takes note that n routes less use s.
+func (c *Compiler) release(s *shared, n int) {
+	if s.routes -= n; s.routes == 0 && s.replaced {
+		c.graves.add(s.born, c.serial, s.Close)
+	}
+}
+
+// depend makes deps what the route key depends on.
+func (c *Compiler) depend(key string, deps []string) {
+	for _, d := range c.deps[key] {
+		delete(c.users[d], key)
+		if len(c.users[d]) == 0 {
+			delete(c.users, d)
+		}
+	}
+	if len(deps) == 0 {
+		delete(c.deps, key)
+		return
+	}
+	slices.Sort(deps)
+	c.deps[key] = slices.Compact(deps)
+	for _, d := range c.deps[key] {
+		if c.users[d] == nil {
+			c.users[d] = map[string]bool{}
+		}
+		c.users[d][key] = true
+	}
+}
+
+// commitState makes what the plugins keep by identity the state of before of the next change. A document that was compiled as a whole
+// has what its plugins asked for, and no more; a service of which only some routes were compiled keeps the rest.
+func (st *Stage) commitState() {
+	c := st.c
+	for key, r := range st.routes {
+		if r != nil {
+			delete(c.state, key)
+		}
+	}
+	for key, next := range st.consumers {
+		if next != nil {
+			delete(c.state, key)
+		}
+	}
+	for key, g := range st.groups {
+		if g != nil {
+			delete(c.state, key)
+		}
+	}
+	if st.globals != nil {
+		for key := range c.folders[globalUnit] {
+			delete(c.state, key)
+		}
+	}
+	for key, doc := range st.edits {
+		if doc == nil || len(st.Problems) == 0 {
+			delete(c.state, key)
+		}
+	}
+	for owner, parts := range st.state {
+		if c.state[owner] == nil {
+			c.state[owner] = parts
+		} else {
+			maps.Copy(c.state[owner], parts)
+		}
+	}
+}

@@ -1,0 +1,117 @@
+package snapshot
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"headgate/conf/resource"
+	"headgate/proxy/phase"
+)
+
+// globalUnit is what all global rules are compiled as: one chain (contract section 2.7 item 4).
+const globalUnit = "global_rules"
+
+// globals is the compiled chain of all global rules.
+type globals struct{ part }
+
+// Global returns the chain of the global rules, nil without any.
+func (s *Snapshot) Global() *phase.Chain { return s.global }
+
+// compileGlobals compiles every global rule anew; there are few, and what their plugins remember is kept by identity. A rule that does
+// not compile stays as it was when the stage is lenient.
+func (st *Stage) compileGlobals() (*globals, error) {
+	docs := map[string][]byte{} // of the rules that take part
+	for _, key := range st.globalKeys() {
+		doc, retried := st.latest(key)
+		if doc == nil {
+			continue
+		}
+		docs[key] = doc
+		if retried {
+			st.Recovered = append(st.Recovered, key)
+		}
+	}
+	for {
+		g, failed, err := st.buildGlobals(docs)
+		if err == nil {
+			return g, nil
+		}
+		tried := docs[failed]
+		_, retried := st.c.left[failed]
+		if !st.lenient && !retried {
+			return nil, &Problem{failed, err}
+		}
+		st.leaveOut(failed, tried, err)
+		st.deps[failed] = st.deps[globalUnit]
+		// The version in force stands in, unless it is what has just failed.
+		if stands := st.docs(failed); stands != nil && string(stands) != string(tried) {
+			docs[failed] = stands
+		} else {
+			delete(docs, failed)
+		}
+	}
+}
+
+// buildGlobals compiles docs together. After an error failed is the rule that it is about.
+func (st *Stage) buildGlobals(docs map[string][]byte) (g *globals, failed string, err error) {
+	g = &globals{}
+	g.slots.Class = phase.GlobalSlots
+	b := &builder{st: st, unit: globalUnit, p: &g.part}
+	st.deps[globalUnit] = nil
+	if st.c.globals != nil {
+		b.prev = &st.c.globals.part
+	}
+	var list []configured
+	keys := make([]string, 0, len(docs))
+	for key := range docs {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		doc, err := resource.DecodePluginSet(docs[key])
+		var own []configured
+		if err == nil {
+			own, err = b.configure(nil, doc.Plugins, key)
+		}
+		if err != nil {
+			b.fail()
+			return nil, key, err
+		}
+		list = append(list, own...)
+	}
+	if failed, err = b.chain(st.withoutTwins(list), true); err != nil {
+		b.fail()
+		return nil, failed, err
+	}
+	return g, "", nil
+}
+
+// withoutTwins drops the plugins that two rules have: the contract runs neither.
+func (st *Stage) withoutTwins(list []configured) []configured {
+	rules := map[string][]string{}
+	for _, c := range list {
+		rules[c.name] = append(rules[c.name], c.owner)
+	}
+	for name, owners := range rules {
+		if len(owners) > 1 {
+			st.Warnings = append(st.Warnings, fmt.Sprintf("plugin %s stands in %s and runs for none of them", name, strings.Join(owners, " and ")))
+		}
+	}
+	return slices.DeleteFunc(list, func(c configured) bool { return len(rules[c.name]) > 1 })
+}
+
+// GlobalRuleWith returns the id of a global rule other than except that has the plugin, "" when there is none.
+func (c *Compiler) GlobalRuleWith(docs Lookup, plugin, except string) string {
+	for _, key := range c.keysBelow(globalUnit, nil) {
+		_, id, _ := strings.Cut(key, "/")
+		if id == except {
+			continue
+		}
+		doc, err := resource.DecodePluginSet(docs(key))
+		if err == nil && slices.ContainsFunc(doc.Plugins, func(p resource.Plugin) bool { return p.Name == plugin }) {
+			return id
+		}
+	}
+	return ""
+}

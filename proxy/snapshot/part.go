@@ -1,0 +1,221 @@
+package snapshot
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"headgate/conf/resource"
+	"headgate/conf/schema"
+	"headgate/proxy/phase"
+	"headgate/proxy/upstream"
+)
+
+// part is what the plugins that were compiled together have become: those of a route, of a consumer, of a consumer group, or of all
+// global rules. It is closed when the last exchange of the last snapshot that had it has ended.
+type part struct {
+	// Chain is what the exchange runs through, nil without plugins.
+	Chain *phase.Chain
+
+	slots   phase.SlotRange
+	inline  map[string]*upstream.Upstream // by part of the document
+	uses    []*shared
+	nested  []phase.Closer // instances that plugins have built, see phase.Env.Plugin
+	start   []func(done <-chan struct{})
+	stop    chan struct{} // nil as long as nothing was started
+	running sync.WaitGroup
+	born    uint64
+}
+
+// close ends the goroutines that the plugins run, waits for them, and closes the plugins, last to first, and the upstreams of their own.
+func (p *part) close() {
+	if p.stop != nil {
+		close(p.stop)
+		p.running.Wait()
+	}
+	if p.Chain != nil {
+		for _, c := range p.Chain.Closers {
+			c.Close()
+		}
+	}
+	for _, c := range p.nested {
+		c.Close()
+	}
+	for _, u := range p.inline {
+		u.Close()
+	}
+}
+
+// run starts the goroutines that were noted while the plugins were built. It is called after the publication.
+func (p *part) run() {
+	if len(p.start) == 0 {
+		return
+	}
+	p.stop = make(chan struct{})
+	for _, f := range p.start {
+		p.running.Go(func() { f(p.stop) })
+	}
+}
+
+// builder compiles the plugins of one part.
+type builder struct {
+	st      *Stage
+	unit    string // what is compiled anew when something changes that was used here: "routes/1", "consumers/jack", ...
+	p       *part
+	prev    *part // what p replaces, nil for a new one
+	timeout *resource.Timeout
+	route   *routeBuilder // nil when it is no route that is compiled
+	made    []madeState   // by this build; to be forgotten when it fails
+}
+
+type madeState struct{ owner, part string }
+
+// fail closes what was built before the mistake.
+func (b *builder) fail() {
+	b.p.close()
+	for _, m := range b.made {
+		delete(b.st.state[m.owner], m.part)
+	}
+}
+
+func (b *builder) depends(key string) { b.st.deps[b.unit] = append(b.st.deps[b.unit], key) }
+
+// shared returns the upstream that the document key holds, with the clocks of the route, nil when there is none.
+func (b *builder) shared(key string) *upstream.Upstream {
+	b.depends(key)
+	s := b.st.shared(key)
+	if s == nil {
+		return nil
+	}
+	if !slices.Contains(b.p.uses, s) {
+		b.p.uses = append(b.p.uses, s)
+	}
+	return s.WithTimeout(b.timeout)
+}
+
+// inline compiles an upstream that is part of the document; part is its identity across edits. The route's clocks win over its own.
+func (b *builder) inline(doc *resource.Upstream, part, name string) (*upstream.Upstream, error) {
+	if b.p.inline[part] != nil {
+		return nil, fmt.Errorf("two upstreams are called %s", part)
+	}
+	if doc.Name != "" {
+		name = doc.Name
+	}
+	var prev *upstream.Upstream
+	if b.prev != nil {
+		prev = b.prev.inline[part]
+	}
+	u, err := upstream.Compile(b.st.c.opt.Hub, doc, name, b.st.c.opt.Defaults, prev)
+	if err != nil {
+		return nil, err
+	}
+	if b.p.inline == nil {
+		b.p.inline = map[string]*upstream.Upstream{}
+	}
+	b.p.inline[part] = u
+	return u.WithTimeout(b.timeout), nil
+}
+
+// configured is one plugin after merging.
+type configured struct {
+	name  string
+	owner string // key of the document that holds the configuration
+	conf  any    // without _meta
+	kind  *kind
+	meta
+}
+
+// configure adds the plugins of the document owner to list, but for those that list has already: what comes first wins.
+func (b *builder) configure(list []configured, plugins []resource.Plugin, owner string) ([]configured, error) {
+	for _, p := range plugins {
+		if slices.ContainsFunc(list, func(q configured) bool { return q.name == p.Name }) {
+			continue
+		}
+		k := b.st.c.kinds[p.Name]
+		if k == nil {
+			if slices.Contains(b.st.c.opt.Inert, p.Name) {
+				continue
+			}
+			return nil, errors.New("unknown plugin [" + p.Name + "]")
+		}
+		c := configured{name: p.Name, owner: owner, kind: k}
+		var err error
+		if c.conf, err = schema.DecodeJSON(p.Conf); err == nil {
+			c.meta, err = metaOf(c.conf, k.Priority)
+		}
+		if err != nil {
+			return nil, pluginError(p.Name, err)
+		}
+		if c.conf = withoutMeta(c.conf); !c.disabled && strings.Contains(string(p.Conf), "://") {
+			if c.conf, err = resolved(c.conf, b.st.c.opt.LookupEnv); err != nil {
+				return nil, pluginError(p.Name, err)
+			}
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+func pluginError(name string, err error) error {
+	return fmt.Errorf("failed to check the configuration of plugin %s err: %w", name, err)
+}
+
+// sortByPriority puts list in the order of execution.
+func sortByPriority(list []configured) {
+	slices.SortStableFunc(list, func(p, q configured) int { return cmp.Compare(q.priority, p.priority) })
+}
+
+// chain builds the plugins of list that are switched on and makes them the part's chain. global says that they are global rules'.
+func (b *builder) chain(list []configured, global bool) (failed string, err error) {
+	sortByPriority(list)
+	var off []uint8
+	instances := make([]phase.Instance, 0, len(list))
+	for _, p := range list {
+		if p.disabled {
+			off = append(off, p.kind.number)
+			continue
+		}
+		var i phase.Instance
+		if i, err = b.build(p); err != nil {
+			failed, err = p.owner, pluginError(p.name, err)
+			break
+		}
+		i.Prefer = global && p.kind.PreferRoute
+		instances = append(instances, i)
+	}
+	if len(instances)+len(off) > 0 { // also after an error: what was built is closed with the chain
+		b.p.Chain = phase.NewChainOf(instances, off, b.p.slots)
+	}
+	return failed, err
+}
+
+// build makes the instance of p.
+func (b *builder) build(p configured) (phase.Instance, error) {
+	i := phase.Instance{Name: p.name, Kind: p.kind.number, Priority: p.priority}
+	conf, err := resource.Encode(p.conf)
+	if err != nil {
+		return i, err
+	}
+	e := &env{builder: b, plugin: p.name, owner: p.owner}
+	if p.filter != nil {
+		if i.When, err = compilePredicate(p.filter); err != nil {
+			return i, err
+		}
+		i.Slot = e.Slot()
+	}
+	switch answer := p.errorResponse.(type) {
+	case nil:
+	case string:
+		i.ErrorType, i.ErrorBody = phase.TypeText, []byte(answer)
+	default:
+		if i.ErrorBody, err = resource.Encode(answer); err != nil {
+			return i, err
+		}
+		i.ErrorType, i.ErrorBody = phase.TypeText, append(i.ErrorBody, '\n')
+	}
+	i.Plugin, err = p.kind.Build(conf, e)
+	return i, err
+}
