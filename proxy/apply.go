@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"headgate/conf/resource"
 	"headgate/conf/store"
 	"headgate/proxy/meter"
 	"headgate/proxy/offload"
@@ -178,8 +179,12 @@ func (a *Applier) submit(ctx context.Context, f func()) error {
 	}
 }
 
-// commit publishes st, made of the documents put and removed, and from then on shows what is in force now.
-func (a *Applier) commit(st *snapshot.Stage, revision uint64, put []store.Item, removed []string) {
+// commit publishes st, made of the documents put and removed, and from then on shows what is in force now. from says who made the change,
+// for the audit; "" when somebody else writes it down.
+func (a *Applier) commit(st *snapshot.Stage, revision uint64, put []store.Item, removed []string, from string) {
+	if from != "" && a.audit != nil {
+		a.auditAll(put, removed, from)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.revision = max(a.revision, revision)
@@ -200,6 +205,33 @@ func (a *Applier) commit(st *snapshot.Stage, revision uint64, put []store.Item, 
 		a.docs.put(a.left[key].Item)
 		delete(a.left, key)
 		a.logf("%s from the store is in force now", key)
+	}
+}
+
+// auditAll writes down what is about to change, one line for each document.
+func (a *Applier) auditAll(put []store.Item, removed []string, from string) {
+	line := func(key string, after []byte, revision uint64) {
+		old, had := a.docs.get(key)
+		done := "changed"
+		switch {
+		case after == nil:
+			done = "deleted"
+		case !had:
+			done = "created"
+		}
+		changes := resource.Diff(old.Value, after)
+		if changes == "" {
+			changes = "in nothing"
+		}
+		a.audit(fmt.Sprintf("from=%s %s: %s %s, revision %d -> %d", from, key, done, changes, old.ModRevision, revision))
+	}
+	for _, item := range put {
+		line(item.Key, item.Value, item.ModRevision)
+	}
+	for _, key := range removed {
+		if _, had := a.docs.get(key); had {
+			line(key, nil, 0)
+		}
 	}
 }
 

@@ -92,7 +92,7 @@ func (a *Applier) apply(ctx context.Context, list []Change) ([]Result, error) {
 		a.deleted[p.Key] = revision
 		removed = append(removed, p.Key)
 	}
-	a.commit(st, revision, put, removed)
+	a.commit(st, revision, put, removed, "")
 	return results, nil
 }
 

@@ -7,6 +7,12 @@ import (
 	"headgate/proxy/snapshot"
 )
 
+// Who made a change, in the audit.
+const (
+	fromStore = "store"
+	fromFile  = "file"
+)
+
 // load publishes what the store held at start, and the inline resources.
 func (a *Applier) load(items []store.Item, revision uint64, inline map[string][]byte) error {
 	own := make([]store.Item, 0, len(items))
@@ -18,10 +24,10 @@ func (a *Applier) load(items []store.Item, revision uint64, inline map[string][]
 		}
 		own = append(own, item)
 	}
-	if err := a.absorb(own, nil, revision); err != nil {
+	if err := a.absorb(own, nil, revision, ""); err != nil {
 		return err
 	}
-	return a.replaceInline(inline)
+	return a.replaceInline(inline, "")
 }
 
 // follow applies the events of one change of the store that was not caused here.
@@ -52,7 +58,7 @@ func (a *Applier) follow(events []store.Event) {
 	if len(put)+len(removed) == 0 {
 		return
 	}
-	if err := a.absorb(put, removed, revision); err != nil {
+	if err := a.absorb(put, removed, revision, fromStore); err != nil {
 		a.logf("a change of the store, revision %d: %v", revision, err)
 	}
 }
@@ -98,7 +104,7 @@ func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
 			delete(a.hidden, key)
 		}
 	}
-	if err := a.absorb(put, removed, revision); err != nil {
+	if err := a.absorb(put, removed, revision, fromStore); err != nil {
 		return nil, err
 	}
 	return a.store.Watch(ctx, revision)
@@ -106,7 +112,7 @@ func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
 
 // absorb puts into force what the store holds: put are new or changed documents, removed keys that are gone. What cannot be used is left
 // out with its reason, and its previous version stays.
-func (a *Applier) absorb(put []store.Item, removed []string, revision uint64) error {
+func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, from string) error {
 	edits := make([]snapshot.Edit, 0, len(put)+len(removed))
 	usable := make(map[string]store.Item, len(put))
 	for _, item := range put {
@@ -158,7 +164,7 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64) er
 	for _, item := range usable {
 		fresh = append(fresh, item)
 	}
-	a.commit(st, revision, fresh, removed)
+	a.commit(st, revision, fresh, removed, from)
 	return nil
 }
 

@@ -459,3 +459,29 @@ func TestCollectsFormerSnapshots(t *testing.T) {
 	held.Unpin(2)
 	eventually(t, "none is", func() bool { return pending() == 0 })
 }
+
+// What changes without the Admin API is written down all the same, without values.
+func TestChangesOfTheStoreAreAudited(t *testing.T) {
+	s := openMem(t)
+	foreign(t, s, "routes/before", tagged("/before", "secret"))
+	r := startRig(t, s, map[string][]byte{"routes/file": []byte(tagged("/f", "secret"))})
+	foreign(t, s, "routes/1", tagged("/x", "secret"))
+	foreign(t, s, "routes/1", tagged("/y", "secret"))
+	if _, err := s.Delete(t.Context(), "routes/1", store.AnyRevision); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the deletion arrives", func() bool { _, ok := r.Get("routes/1"); return !ok && r.Revision() >= 4 })
+	r.must("routes/2", tagged("/z", "by the API"))
+	if err := r.Reload(t.Context(), map[string][]byte{"routes/file": []byte(tagged("/g", "secret"))}); err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	want := []string{
+		"from=store routes/1: created +plugins.tag +uri, revision 0 -> 2", "from=store routes/1: changed ~uri, revision 2 -> 3",
+		"from=store routes/1: deleted -plugins.tag -uri, revision 3 -> 0", "from=file routes/file: changed ~uri, revision 1 -> 2",
+	}
+	if !slices.Equal(r.audited, want) {
+		t.Errorf("audited:\n%s", strings.Join(r.audited, "\n"))
+	}
+}

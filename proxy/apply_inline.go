@@ -32,13 +32,13 @@ func (e InlineErrors) Error() string {
 
 // Reload puts other inline resources in the place of the present ones, all or nothing.
 func (a *Applier) Reload(ctx context.Context, inline map[string][]byte) (err error) {
-	if e := a.submit(ctx, func() { err = a.replaceInline(inline) }); e != nil {
+	if e := a.submit(ctx, func() { err = a.replaceInline(inline, fromFile) }); e != nil {
 		err = e
 	}
 	return err
 }
 
-func (a *Applier) replaceInline(inline map[string][]byte) error {
+func (a *Applier) replaceInline(inline map[string][]byte, from string) error {
 	edits, put, err := a.inlineEdits(inline)
 	if err != nil {
 		return err
@@ -69,7 +69,7 @@ func (a *Applier) replaceInline(inline map[string][]byte) error {
 		a.inline[item.Key] = true
 	}
 	a.mu.Unlock()
-	a.commit(st, a.revision, put, gone)
+	a.commit(st, a.revision, put, gone, from)
 	for _, item := range uncovered {
 		delete(a.hidden, item.Key)
 	}
@@ -116,7 +116,7 @@ func (a *Applier) uncover(items []store.Item) {
 	if len(items) == 0 {
 		return
 	}
-	if err := a.absorb(items, nil, a.revision); err != nil {
+	if err := a.absorb(items, nil, a.revision, fromFile); err != nil {
 		a.logf("what the store holds behind the file's former resources: %v", err)
 	}
 }

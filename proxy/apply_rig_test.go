@@ -30,10 +30,11 @@ type applierRig struct {
 	live  *snapshot.Live
 	meter *meter.Registry
 
-	mu   sync.Mutex
-	logs []string // what the config path said
-	seen []string // what the plugin saw
-	open int      // instances of the plugin
+	mu      sync.Mutex
+	audited []string // lines of the audit
+	logs    []string // what the config path said
+	seen    []string // what the plugin saw
+	open    int      // instances of the plugin
 }
 
 // tag is the instance of the plugin "tag".
@@ -120,6 +121,11 @@ func tryRig(t *testing.T, s store.Store, inline map[string][]byte) (*applierRig,
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.logs = append(r.logs, fmt.Sprintf(format, args...))
+		},
+		Audit: func(line string) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.audited = append(r.audited, line)
 		},
 	})
 	t.Cleanup(func() {

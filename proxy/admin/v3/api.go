@@ -94,7 +94,7 @@ func New(o Options) *API {
 		o.ConfigsMaxBody = defaultConfigsMaxBody
 	}
 	if o.Audit == nil {
-		o.Audit = func(line string) { o.Logf("%s", line) }
+		o.Audit = func(line string) { o.Logf("admin audit: %s", line) }
 	}
 	a := &API{Options: o, server: "APISIX"}
 	if o.APIVersion != "" {

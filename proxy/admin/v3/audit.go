@@ -3,6 +3,7 @@ package v3
 import (
 	"fmt"
 
+	"headgate/conf/resource"
 	"headgate/proxy"
 )
 
@@ -20,11 +21,11 @@ func (a *API) audit(q *request, result proxy.Result) {
 	case result.Old == nil:
 		done = "created"
 	}
-	changes := diff(before, after)
+	changes := resource.Diff(before, after)
 	if changes == "" {
 		changes = "in nothing"
 	}
-	a.Audit(fmt.Sprintf("admin audit: key=%q peer=%s %s %s: %s %s, revision %d -> %d",
+	a.Audit(fmt.Sprintf("key=%q peer=%s %s %s: %s %s, revision %d -> %d",
 		q.who, q.peer, q.verb, result.Item.Key, done, changes, revision, result.Item.ModRevision))
 }
 

@@ -213,13 +213,13 @@ func sameDocument(stored, value []byte) bool {
 	if bytes.Equal(stored, value) {
 		return true
 	}
-	x, y := decodeMembers(stored), decodeMembers(value)
+	x, y := resource.Members(stored), resource.Members(value)
 	for _, name := range [...]string{"create_time", "update_time"} {
 		if _, sent := y[name]; !sent {
 			delete(x, name)
 		}
 	}
-	return x != nil && y != nil && sameValue(x, y)
+	return x != nil && y != nil && resource.SameValue(x, y)
 }
 
 // toPlane turns changes into those of the config path. Whatever was written meanwhile is replaced: the client asked for these documents

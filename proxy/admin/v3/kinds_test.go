@@ -155,9 +155,9 @@ func TestAuditHasItsOwnPlace(t *testing.T) {
 	h.do("PUT", "/apisix/admin/routes/1", `{`)
 	h.putConfigs(202, "", "1", `{"services":[{"id":"s"}]}`)
 	want := []string{
-		`admin audit: key="ops" peer=127.0.0.1 PUT routes/1: created +upstream.nodes +uri, revision 0 -> 1`,
-		`admin audit: key="ops" peer=127.0.0.1 PUT routes/1: deleted -upstream.nodes -uri, revision 1 -> 2`,
-		`admin audit: key="ops" peer=127.0.0.1 PUT services/s: created in nothing, revision 0 -> 3`,
+		`key="ops" peer=127.0.0.1 PUT routes/1: created +upstream.nodes +uri, revision 0 -> 1`,
+		`key="ops" peer=127.0.0.1 PUT routes/1: deleted -upstream.nodes -uri, revision 1 -> 2`,
+		`key="ops" peer=127.0.0.1 PUT services/s: created in nothing, revision 0 -> 3`,
 	}
 	if strings.Join(lines, "\n") != strings.Join(want, "\n") {
 		t.Errorf("got\n%s", strings.Join(lines, "\n"))

@@ -191,7 +191,7 @@ func (m *memory) CredentialOwner(plugin string, conf map[string]any, except stri
 func (m *memory) GlobalRuleWith(plugin, except string) string {
 	for _, key := range slices.Sorted(maps.Keys(m.docs)) {
 		id, ok := strings.CutPrefix(key, "global_rules/")
-		if doc := decodeMembers(m.docs[key].Value); ok && id != except && doc != nil {
+		if doc := resource.Members(m.docs[key].Value); ok && id != except && doc != nil {
 			if plugins, _ := doc["plugins"].(map[string]any); plugins[plugin] != nil {
 				return id
 			}

@@ -1,4 +1,4 @@
-package v3
+package resource
 
 import (
 	"maps"
@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"headgate/conf/resource"
 	"headgate/conf/schema"
 )
 
@@ -20,12 +19,12 @@ const (
 // opened are the members whose own members are told. They hold parts that operators know by name; elsewhere a name may be data.
 var opened = [...]string{"plugins", "upstream", "timeout", "tls", "client", "labels"}
 
-// diff says which members differ between two documents, for people who ask later who changed what: "+name" is new, "-name" is gone,
+// Diff says which members differ between two documents, for people who ask later who changed what: "+name" is new, "-name" is gone,
 // "~name" has another value, separated by spaces and sorted by name. nil stands for no document. Values never appear, because they may
 // be secrets; neither do the times and the id, which change by themselves or with the key. "" means that nothing else differs.
-func diff(before, after []byte) string {
+func Diff(before, after []byte) string {
 	d := differ{}
-	d.objects("", decodeMembers(before), decodeMembers(after))
+	d.objects("", Members(before), Members(after))
 	if len(d.changes) > maxChanges {
 		more := len(d.changes) - maxChanges
 		d.changes = append(d.changes[:maxChanges], "and "+strconv.Itoa(more)+" more")
@@ -33,8 +32,8 @@ func diff(before, after []byte) string {
 	return strings.Join(d.changes, " ")
 }
 
-// decodeMembers takes what is no object for an object without members.
-func decodeMembers(raw []byte) map[string]any {
+// Members returns the members of a document. It takes what is no object for an object without members.
+func Members(raw []byte) map[string]any {
 	if raw == nil {
 		return nil
 	}
@@ -71,7 +70,7 @@ func (d *differ) objects(prefix string, before, after map[string]any) {
 			d.add("+", prefix, name)
 		case !has:
 			d.add("-", prefix, name)
-		case !sameValue(was, is):
+		case !SameValue(was, is):
 			d.add("~", prefix, name)
 		}
 	}
@@ -106,11 +105,11 @@ func memberName(name string) string {
 	return strconv.QuoteToASCII(name)
 }
 
-func sameValue(a, b any) bool {
-	x, err := resource.Encode(a)
+func SameValue(a, b any) bool {
+	x, err := Encode(a)
 	if err != nil {
 		return false
 	}
-	y, err := resource.Encode(b)
+	y, err := Encode(b)
 	return err == nil && string(x) == string(y)
 }

@@ -1,4 +1,4 @@
-package v3
+package resource
 
 import (
 	"encoding/json"
@@ -42,11 +42,11 @@ func TestDiff(t *testing.T) {
 		if tt.after != "" {
 			after = []byte(tt.after)
 		}
-		if got := diff(before, after); got != tt.want {
+		if got := Diff(before, after); got != tt.want {
 			t.Errorf("%s: got %s, want %s", tt.name, got, tt.want)
 		}
 	}
-	if got := diff(nil, crowded); !strings.HasSuffix(got, " and 3 more") || strings.Count(got, "+") != maxChanges {
+	if got := Diff(nil, crowded); !strings.HasSuffix(got, " and 3 more") || strings.Count(got, "+") != maxChanges {
 		t.Errorf("crowded: %s", got)
 	}
 }
@@ -70,7 +70,7 @@ func FuzzDiffShowsNoValue(f *testing.F) {
 			}
 			return raw
 		}
-		line := diff(marked(before), marked(after))
+		line := Diff(marked(before), marked(after))
 		if strings.Contains(line, canary) {
 			t.Errorf("a value is in the line: %s", line)
 		}
