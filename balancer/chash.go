@@ -37,7 +37,9 @@ type ring struct {
 }
 
 func newHashRing(eps []*Endpoint) *hashRing {
-	return &hashRing{rank(eps, func(_ int, members []member) *ring { return newRing(members) })}
+	h := &hashRing{rank(eps, func(_ int, members []member) *ring { return newRing(members) })}
+	h.keyed = true
+	return h
 }
 
 func newRing(members []member) *ring {
@@ -104,7 +106,7 @@ func mix(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-func (r *ring) pick(tried *Tried, key uint64, sick bool) int {
+func (r *ring) pick(tried *Tried, key uint64, need demand) int {
 	hash := mix(key)
 	at := int(r.first[hash>>r.shift])
 	for at < len(r.points) && r.points[at] < hash {
@@ -113,18 +115,18 @@ func (r *ring) pick(tried *Tried, key uint64, sick bool) int {
 	if at == len(r.points) {
 		at = 0
 	}
-	if m := &r.members[r.owners[at]]; m.usable(tried, sick) {
+	if m := &r.members[r.owners[at]]; m.usable(tried, need) {
 		return m.index
 	}
 	// The walk may be as long as the ring: start it only if it ends.
-	if !slices.ContainsFunc(r.members, func(m member) bool { return m.usable(tried, sick) }) {
+	if !slices.ContainsFunc(r.members, func(m member) bool { return m.usable(tried, need) }) {
 		return -1
 	}
 	for range r.points {
 		if at++; at == len(r.points) {
 			at = 0
 		}
-		if m := &r.members[r.owners[at]]; m.usable(tried, sick) {
+		if m := &r.members[r.owners[at]]; m.usable(tried, need) {
 			return m.index
 		}
 	}

@@ -8,31 +8,45 @@ import (
 
 // Endpoint is one address of an upstream. Host, Port, Weight and Priority are
 // fixed once requests can see the endpoint; what changes at run time is
-// atomic. A zero Endpoint is healthy and idle. It must not be copied.
+// atomic. A zero Endpoint is healthy and cannot be sent to. It must not be
+// copied.
 type Endpoint struct {
 	Host     string // name or IP literal, IPv6 without brackets
 	Port     uint16
 	Weight   uint64 // 0: not picked unless nothing else can be (contract 3.2)
 	Priority int    // higher is served first
 
-	id string
-
-	// Written by every request: kept away from what every pick reads.
-	_ [cacheLine]byte
 	// Inflight counts the attempts under way. Whoever sends adds 1 before and
 	// takes 1 off after, on every path; pickers only read it.
-	Inflight atomic.Int64
-	_        [cacheLine]byte
+	Inflight *atomic.Int64
 
-	// down is the probes' verdict. Any further reason to leave an endpoint out
-	// stands beside it and is asked for in Healthy.
-	down atomic.Bool
+	id     string
+	judged *Health // nil: own
+	own    Health
 }
 
-// NewEndpoint returns a healthy endpoint with its identity made once.
+// load is written by every request: kept away from what every pick reads.
+type load struct {
+	_     [cacheLine]byte
+	count atomic.Int64
+	_     [cacheLine]byte
+}
+
+// NewEndpoint returns a healthy, idle endpoint with its identity made once.
 func NewEndpoint(host string, port uint16, weight uint64, priority int) *Endpoint {
-	return &Endpoint{Host: host, Port: port, Weight: weight, Priority: priority, id: identity(host, port)}
+	return &Endpoint{
+		Host: host, Port: port, Weight: weight, Priority: priority, Inflight: &new(load).count, id: identity(host, port),
+	}
 }
+
+// Succeed makes e, of which no picker was made yet, share the count of attempts of
+// the endpoint that it replaces: those that run at the change still count
+// (contract 3.2, least_conn).
+func (e *Endpoint) Succeed(old *Endpoint) { e.Inflight = old.Inflight }
+
+// Judge makes h the verdict on e, of which no picker was made yet. Several
+// endpoints may share one.
+func (e *Endpoint) Judge(h *Health) { e.judged = h }
 
 // ID returns "host:port" (IPv6 in brackets), by which the state of an endpoint
 // is kept across changes. It allocates unless NewEndpoint made e.
@@ -44,10 +58,17 @@ func (e *Endpoint) ID() string {
 }
 
 // Healthy tells whether e may be picked while others are healthy too.
-func (e *Endpoint) Healthy() bool { return !e.down.Load() }
+func (e *Endpoint) Healthy() bool { return e.health().Healthy() }
 
-// SetHealthy records the verdict of health checks; it holds for the next pick.
-func (e *Endpoint) SetHealthy(ok bool) { e.down.Store(!ok) }
+// SetHealthy records a verdict; it holds for the next pick.
+func (e *Endpoint) SetHealthy(ok bool) { e.health().Set(ok) }
+
+func (e *Endpoint) health() *Health {
+	if e.judged != nil {
+		return e.judged
+	}
+	return &e.own
+}
 
 func identity(host string, port uint16) string {
 	return net.JoinHostPort(host, strconv.Itoa(int(port)))

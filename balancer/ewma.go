@@ -129,14 +129,14 @@ func (p *ewma) Observe(i int, rtt time.Duration) {
 	}
 }
 
-func (g *ewmaGroup) pick(tried *Tried, _ uint64, sick bool) int {
+func (g *ewmaGroup) pick(tried *Tried, _ uint64, need demand) int {
 	k := len(g.members)
-	a := g.usableFrom(below(rand.Uint64(), k), -1, tried, sick)
+	a := g.usableFrom(below(rand.Uint64(), k), -1, tried, need)
 	if a < 0 {
 		return -1
 	}
 	// Any of the k-1 others with the same chance, as far as they are usable.
-	b := g.usableFrom((a+1+below(rand.Uint64(), k-1))%k, a, tried, sick)
+	b := g.usableFrom((a+1+below(rand.Uint64(), k-1))%k, a, tried, need)
 	if b < 0 {
 		return g.members[a].index
 	}
@@ -149,9 +149,9 @@ func (g *ewmaGroup) pick(tried *Tried, _ uint64, sick bool) int {
 
 // usableFrom returns the first usable member other than not, going round from
 // at, or -1.
-func (g *ewmaGroup) usableFrom(at, not int, tried *Tried, sick bool) int {
+func (g *ewmaGroup) usableFrom(at, not int, tried *Tried, need demand) int {
 	for range g.members {
-		if at != not && g.members[at].usable(tried, sick) {
+		if at != not && g.members[at].usable(tried, need) {
 			return at
 		}
 		if at++; at == len(g.members) {

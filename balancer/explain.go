@@ -29,20 +29,20 @@ func Peek(p Picker, key uint64) int {
 	case *roundRobin:
 		return peek(&p.ranked, (*rrGroup).peek)
 	case *leastConn:
-		return peek(&p.ranked, func(g *lcGroup, sick bool) int { return g.pickFrom(g.from.Load()+1, nil, sick) })
+		return peek(&p.ranked, func(g *lcGroup, need demand) int { return g.pickFrom(g.from.Load()+1, nil, need) })
 	case *ewma:
 		return peek(&p.ranked, (*ewmaGroup).peek)
 	case *hashRing:
-		return peek(&p.ranked, func(r *ring, sick bool) int { return r.pick(nil, key, sick) })
+		return peek(&p.ranked, func(r *ring, need demand) int { return r.pick(nil, key, need) })
 	}
 	return -1
 }
 
 // peek goes through the groups in the order of ranked.Pick.
-func peek[G group](r *ranked[G], in func(g G, sick bool) int) int {
-	for _, sick := range [...]bool{false, true} {
+func peek[G group](r *ranked[G], in func(g G, need demand) int) int {
+	for _, need := range [...]demand{healthy, anyone} {
 		for _, g := range r.groups {
-			if i := in(g, sick); i >= 0 {
+			if i := in(g, need); i >= 0 {
 				return i
 			}
 		}
@@ -50,24 +50,24 @@ func peek[G group](r *ranked[G], in func(g G, sick bool) int) int {
 	return -1
 }
 
-func (g *rrGroup) peek(sick bool) int {
+func (g *rrGroup) peek(need demand) int {
 	n, _ := g.seq.Peek()
 	for i := range uint64(maxSkips + 1) {
-		if m := &g.members[g.seq.table.At(n+i)]; m.usable(nil, sick) {
+		if m := &g.members[g.seq.table.At(n+i)]; m.usable(nil, need) {
 			return m.index
 		}
 	}
-	total := g.usableWeight(nil, sick)
+	total := g.usableWeight(nil, need)
 	if total == 0 {
 		return -1
 	}
-	return g.spreadAt(g.spread.Load()+1, total, nil, sick)
+	return g.spreadAt(g.spread.Load()+1, total, nil, need)
 }
 
-func (g *ewmaGroup) peek(sick bool) int {
+func (g *ewmaGroup) peek(need demand) int {
 	now, best, low := g.now(), -1, 0.0
 	for i := range g.members {
-		if !g.members[i].usable(nil, sick) {
+		if !g.members[i].usable(nil, need) {
 			continue
 		}
 		if score := g.state[i].score(now); best < 0 || score < low {

@@ -24,20 +24,20 @@ func newLeastConn(eps []*Endpoint) *leastConn {
 	})}
 }
 
-func (g *lcGroup) pick(tried *Tried, _ uint64, sick bool) int {
-	return g.pickFrom(g.from.Add(1), tried, sick)
+func (g *lcGroup) pick(tried *Tried, _ uint64, need demand) int {
+	return g.pickFrom(g.from.Add(1), tried, need)
 }
 
 // pickFrom searches from turn on, modulo the number of members.
-func (g *lcGroup) pickFrom(turn uint64, tried *Tried, sick bool) int {
+func (g *lcGroup) pickFrom(turn uint64, tried *Tried, need demand) int {
 	k := len(g.members)
 	at := int(turn % uint64(k))
 	best := -1
 	var load, weight uint64
 	for range k {
-		if m := &g.members[at]; m.usable(tried, sick) {
+		if m := &g.members[at]; m.usable(tried, need) {
 			// A negative count would be a caller's bug; it must not win every pick.
-			l := 1 + uint64(max(m.Inflight.Load(), 0))
+			l := 1 + uint64(max(m.inflight.Load(), 0))
 			if best < 0 || lighter(l, m.weight, load, weight) {
 				best, load, weight = m.index, l, m.weight
 			}

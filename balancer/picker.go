@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"fmt"
 	"math/bits"
+	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 )
 
@@ -25,7 +27,9 @@ const (
 //   - unhealthy endpoints are left out, unless all are unhealthy: then health
 //     is ignored;
 //   - weight 0 is never picked, unless all weights are 0: then all count alike;
-//   - a single endpoint is used whatever its weight and health.
+//   - a single endpoint is used whatever its weight and health;
+//   - an endpoint with a share (Health.SetShare) gets so much less of what falls
+//     to it, as long as others of its priority can serve.
 type Picker interface {
 	// Pick returns an index into the endpoints, or -1 when every one that may
 	// be used is in tried. tried may be nil. key is a 64-bit hash of what the
@@ -99,19 +103,16 @@ func (t *Tried) Reset() { *t = Tried{} }
 // member is an endpoint as one group sees it.
 type member struct {
 	*Endpoint
-	index  int    // in the picker's endpoints
-	weight uint64 // never 0
-}
-
-// usable tells whether m may serve the attempt. sick: health is ignored.
-func (m *member) usable(tried *Tried, sick bool) bool {
-	return (sick || m.Healthy()) && !tried.Has(m.index)
+	health   *Health       // of Endpoint, one step nearer
+	inflight *atomic.Int64 // likewise
+	index    int           // in the picker's endpoints
+	weight   uint64        // never 0
 }
 
 // group is the members of one priority under one rule. pick returns an index
 // into the picker's endpoints, or -1 when no member is usable.
 type group interface {
-	pick(tried *Tried, key uint64, sick bool) int
+	pick(tried *Tried, key uint64, need demand) int
 }
 
 // ranked is what all pickers have in common: the order of the groups, and what
@@ -119,35 +120,54 @@ type group interface {
 type ranked[G group] struct {
 	groups  []G // the highest priority first
 	members []member
+	ramps   bool // shares may be less than whole
+	keyed   bool // equal keys meet equal demands
 }
 
 // Pick implements Picker.
 func (r *ranked[G]) Pick(tried *Tried, key uint64) int {
+	need := healthy
+	if r.ramps {
+		need = r.draw(key)
+	}
 	for _, g := range r.groups {
-		if i := g.pick(tried, key, false); i >= 0 {
+		i := g.pick(tried, key, need)
+		if i < 0 && need != healthy { // a part of a member is better than a lower priority
+			i = g.pick(tried, key, healthy)
+		}
+		if i >= 0 {
 			return i
 		}
 	}
 	// Health may change under our feet: who is healthy by now and untried serves,
 	// lest a flapping endpoint leave the request without any.
-	healthy := false
+	some := false
 	for i := range r.members {
-		if m := &r.members[i]; m.Healthy() {
+		if m := &r.members[i]; m.health.Healthy() {
 			if !tried.Has(m.index) {
 				return m.index
 			}
-			healthy = true
+			some = true
 		}
 	}
-	if healthy {
+	if some {
 		return -1
 	}
 	for _, g := range r.groups {
-		if i := g.pick(tried, key, true); i >= 0 {
+		if i := g.pick(tried, key, anyone); i >= 0 {
 			return i
 		}
 	}
 	return -1
+}
+
+// draw returns the share that this pick demands. By key, every key comes back
+// to a member that recovers once, and stays.
+func (r *ranked[G]) draw(key uint64) demand {
+	if r.keyed {
+		return drawDemand(mix(^key))
+	}
+	return drawDemand(rand.Uint64())
 }
 
 // rank sorts the endpoints that may be picked at all into their groups: part
@@ -156,16 +176,19 @@ func rank[G group](eps []*Endpoint, part func(priority int, members []member) G)
 	var members []member
 	for i, e := range eps {
 		if e.Weight > 0 {
-			members = append(members, member{e, i, e.Weight})
+			members = append(members, member{e, e.health(), e.Inflight, i, e.Weight})
 		}
 	}
 	if len(members) == 0 {
 		for i, e := range eps {
-			members = append(members, member{e, i, 1})
+			members = append(members, member{e, e.health(), e.Inflight, i, 1})
 		}
 	}
 	slices.SortStableFunc(members, func(a, b member) int { return cmp.Compare(b.Priority, a.Priority) })
 	r := ranked[G]{members: members}
+	for i := range members {
+		r.ramps = r.ramps || members[i].health.Ramps
+	}
 	for rest := members; len(rest) > 0; {
 		n := 1
 		for n < len(rest) && rest[n].Priority == rest[0].Priority {

@@ -405,7 +405,7 @@ func TestHashFindsTheFirstPointAtOrAfterTheKey(t *testing.T) {
 		}
 		for key := range uint64(5000) {
 			at, _ := slices.BinarySearch(r.points, mix(key))
-			if got, want := r.pick(nil, key, false), int(r.owners[at%len(r.points)]); got != want {
+			if got, want := r.pick(nil, key, healthy), int(r.owners[at%len(r.points)]); got != want {
 				t.Fatalf("weights %v: key %d goes to %d, want %d", weights, key, got, want)
 			}
 		}

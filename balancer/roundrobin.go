@@ -45,22 +45,22 @@ func newRoundRobin(eps []*Endpoint, prev Picker) *roundRobin {
 	})}
 }
 
-func (g *rrGroup) pick(tried *Tried, _ uint64, sick bool) int {
+func (g *rrGroup) pick(tried *Tried, _ uint64, need demand) int {
 	if tried != nil && tried.Len() > 0 {
-		return g.pickSpread(tried, sick)
+		return g.pickSpread(tried, need)
 	}
 	m := &g.members[g.seq.Next()]
-	if m.usable(tried, sick) {
+	if m.usable(tried, need) {
 		return m.index
 	}
 	// Pass over the picks of the sick: what remains of the sequence keeps the
 	// weights of the others among themselves.
 	for range maxSkips {
-		if m = &g.members[g.seq.Next()]; m.usable(tried, sick) {
+		if m = &g.members[g.seq.Next()]; m.usable(tried, need) {
 			return m.index
 		}
 	}
-	return g.pickSpread(tried, sick)
+	return g.pickSpread(tried, need)
 }
 
 // pickSpread picks among the usable members by the golden ratio: proportional
@@ -68,18 +68,18 @@ func (g *rrGroup) pick(tried *Tried, _ uint64, sick bool) int {
 // sequence alone: were they to take picks from it, then of two nodes the dead
 // one would come first for every request. It is also the way out when the
 // sick weigh so much that passing over their picks gets long.
-func (g *rrGroup) pickSpread(tried *Tried, sick bool) int {
-	total := g.usableWeight(tried, sick)
+func (g *rrGroup) pickSpread(tried *Tried, need demand) int {
+	total := g.usableWeight(tried, need)
 	if total == 0 {
 		return -1
 	}
-	return g.spreadAt(g.spread.Add(1), total, tried, sick)
+	return g.spreadAt(g.spread.Add(1), total, tried, need)
 }
 
 // usableWeight is the sum of the light weights of the usable members.
-func (g *rrGroup) usableWeight(tried *Tried, sick bool) (total uint64) {
+func (g *rrGroup) usableWeight(tried *Tried, need demand) (total uint64) {
 	for i := range g.members {
-		if g.members[i].usable(tried, sick) {
+		if g.members[i].usable(tried, need) {
 			total += g.light[i]
 		}
 	}
@@ -87,12 +87,12 @@ func (g *rrGroup) usableWeight(tried *Tried, sick bool) (total uint64) {
 }
 
 // spreadAt returns the usable member at step n of the golden ratio; total is what the usable ones weigh.
-func (g *rrGroup) spreadAt(n, total uint64, tried *Tried, sick bool) int {
+func (g *rrGroup) spreadAt(n, total uint64, tried *Tried, need demand) int {
 	const golden = 0x9e3779b97f4a7c15 // 2^64 / 1.618...
 	at, _ := bits.Mul64(n*golden, total)
 	last := -1
 	for i := range g.members {
-		if !g.members[i].usable(tried, sick) {
+		if !g.members[i].usable(tried, need) {
 			continue
 		}
 		last = g.members[i].index

@@ -24,13 +24,15 @@ type Gateway struct {
 	edge     edge
 	log      *accesslog.Writer
 	format   *vars.Template
-	server   []byte // the Server header of answers; empty lets the upstream's pass
-	charset  bool   // see addCharset
+	lifetime time.Duration // of a tunnel; 0 = for ever
+	server   []byte        // the Server header of answers; empty lets the upstream's pass
+	charset  bool          // see addCharset
 	errorf   func(format string, args ...any)
 
 	pool     sync.Pool
 	nextID   atomic.Uint32
 	draining atomic.Bool
+	tunnels  atomic.Int64 // open ones
 
 	requests *meter.Counter
 	panics   *meter.Counter
@@ -51,8 +53,9 @@ type exchange struct {
 	hostBuf   [2 * route.MaxHost]byte // what Host and hostport are made in
 	forwarded forwarded
 	body      body
-	tail      bool // the body is written in Close, where only the end of the connection ends it
-	broken    bool // a plugin has panicked: no chunk plugin is asked any more
+	tunnel    *tunnel // what the connections have become, nil on all but upgraded ones
+	tail      bool    // the body is written in Close, where only the end of the connection ends it
+	broken    bool    // a plugin has panicked: no chunk plugin is asked any more
 	line      []byte
 }
 
@@ -89,6 +92,9 @@ func (x *exchange) request() phase.Verdict {
 		return x.unrouted(global)
 	}
 	x.route, x.Route = r, &r.Route
+	if !r.Upgrade || x.conn() == nil {
+		x.Request.Upgrade = nil
+	}
 	if r.Upstream != nil { // an interface that holds a nil pointer would not be nil
 		x.Upstream = r.Upstream
 	}
@@ -172,6 +178,7 @@ func firstFault(a, b *fault.Fault) *fault.Fault {
 // write hands the response to fasthttp.
 func (x *exchange) write() {
 	r, out := &x.Response, &x.ctx.Response
+	up := x.switched()
 	whole := r.Stream == nil && !x.bodiless()
 	if whole && x.chunked() {
 		x.chunkWhole()
@@ -193,6 +200,8 @@ func (x *exchange) write() {
 		h.SetConnectionClose()
 	}
 	switch {
+	case up != nil:
+		x.upgrade(up)
 	case whole:
 		out.SetBodyRaw(r.Body)
 		r.Sent = int64(len(r.Body))
@@ -242,6 +251,10 @@ func framesResponse(name []byte) bool {
 // Close ends the exchange: the done phase, the log line, the pin, the pool. fasthttp calls it exactly once, after the last byte or
 // the last error.
 func (x *exchange) Close() error {
+	if t := x.tunnel; t != nil {
+		t.settle()
+		defer close(t.over)
+	}
 	defer x.abandoned()
 	g := x.g
 	if x.tail {
@@ -257,7 +270,7 @@ func (x *exchange) Close() error {
 	x.unpin()
 	x.Reset()
 	x.route, x.ctx, x.hostport, x.forwarded, x.body = nil, nil, nil, forwarded{}, body{}
-	x.tail, x.broken = false, false
+	x.tunnel, x.tail, x.broken = nil, false, false
 	x.query = route.Query{}
 	g.pool.Put(x)
 	return nil

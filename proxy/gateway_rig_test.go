@@ -38,6 +38,7 @@ type gateRig struct {
 	live     *snapshot.Live
 	compiler *snapshot.Compiler
 	meter    *meter.Registry
+	hub      *upstream.Hub
 	log      *accesslog.Writer
 	logPath  string
 	addr     string
@@ -134,6 +135,7 @@ func newGate(t testing.TB, o ServerOptions) *gateRig {
 	t.Helper()
 	r := &gateRig{t: t, live: &snapshot.Live{}, meter: meter.New(""), docs: map[string]string{}}
 	hub := upstream.NewHub(upstream.NewResolver(time.Minute), nil)
+	r.hub = hub
 	kind := func(name string, priority int, instance any) phase.Kind {
 		return phase.Kind{Name: name, Priority: priority, Schema: []byte(`{"type":"object"}`), Build: func([]byte, phase.Env) (any, error) { return instance, nil }}
 	}

@@ -12,7 +12,7 @@ import (
 func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 	q := &x.Request
 	var named [4][]byte // Connection values
-	lists, hosts, lengths, codings := 0, 0, 0, 0
+	lists, hosts, lengths, codings, upgrades := 0, 0, 0, 0, 0
 	for n := 0; len(raw) > 0; n++ {
 		line, rest, ok := wire.CutLine(raw)
 		if !ok {
@@ -46,6 +46,9 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 			if q.HTTP10 || !phase.EqualName(value, "chunked") {
 				return fault.BadFraming
 			}
+		case lineUpgrade:
+			upgrades++
+			q.Upgrade = value
 		case lineExpect:
 			if !q.HTTP10 && !phase.EqualName(value, "100-continue") {
 				return expectationFailed
@@ -72,6 +75,9 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 	case hosts != 1 && !q.HTTP10 || hosts > 1:
 		return fault.BadHost
 	}
+	if upgrades > 0 && (upgrades > 1 || !asksUpgrade(q, named[:lists])) {
+		q.Upgrade = nil
+	}
 	if !e.passNamed {
 		for _, v := range named[:lists] {
 			wire.StripNamed(&q.Header, v)
@@ -93,6 +99,7 @@ const (
 	lineConnection
 	lineContentType
 	lineExpect
+	lineUpgrade
 	lineForwarded
 	lineDropped
 )
@@ -115,7 +122,10 @@ func requestLine(name []byte) lineKind {
 			return lineExpect
 		}
 	case 7:
-		if is("trailer") || is("upgrade") {
+		if is("upgrade") {
+			return lineUpgrade
+		}
+		if is("trailer") {
 			return lineDropped
 		}
 	case 9:

@@ -27,6 +27,7 @@ type edgeConn struct {
 	pause    time.Duration // the client may make one within a request body; 0 = it has no clock of its own
 	bodyEnd  time.Time     // when the request body that is being read must be there; zero outside bodies
 	busy     atomic.Bool   // a request is under way
+	tunnel   *tunnel       // what it carries since it has switched protocols
 }
 
 func newEdgeConn(c net.Conn) *edgeConn {

@@ -32,6 +32,9 @@ type ServerOptions struct {
 	HeadTimeout, BodyTimeout, IdleTimeout time.Duration
 	// WriteTimeout is how long a client may take no bytes of its answer (0 = for ever). It does not bound the whole answer.
 	WriteTimeout time.Duration
+	// UpgradeLifetime is how long a connection lives on after it has switched to another protocol, whatever happens on it (0 = as long as
+	// both ends want). How long it may be idle is for its upstream's clocks to say.
+	UpgradeLifetime time.Duration
 	// MaxConnections bounds the clients that are connected at the same time; 0 = the default of 256Ki.
 	MaxConnections int
 	// Server is the Server header of answers; "" lets the upstream's pass.
@@ -77,14 +80,14 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		o.Errorf = func(string, ...any) {}
 	}
 	g := &Gateway{
-		live: live, settings: o.Settings, server: []byte(o.Server), charset: o.Charset, errorf: o.Errorf,
+		live: live, settings: o.Settings, server: []byte(o.Server), charset: o.Charset, lifetime: o.UpgradeLifetime, errorf: o.Errorf,
 		edge: edge{maxLines: o.MaxLines, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, passNamed: o.PassNamed},
 
 		requests: o.Meter.Counter(meter.Requests),
 		panics:   o.Meter.Counter(meter.Panics),
 		faults:   map[*fault.Fault]*meter.Counter{},
 	}
-	for _, f := range append(fault.All(), expectationFailed) {
+	for _, f := range append(fault.All(), expectationFailed, upgradeIdle, upgradeExpired) {
 		g.faults[f] = o.Meter.Counter(meter.Faults, meter.Label{Name: "side", Value: f.Side.String()}, meter.Label{Name: "code", Value: f.Code})
 	}
 	if o.Log != nil && o.Log.Enabled() && o.Format != nil {
@@ -138,6 +141,7 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 	if c == nil {
 		return
 	}
+	c.upgraded(nc, state)
 	if busy := state == fasthttp.StateActive; busy != c.busy.Load() {
 		c.busy.Store(busy)
 		if busy {
@@ -169,6 +173,7 @@ func (s *Server) metrics(r *meter.Registry) {
 	state := func(name string, f func() float64) {
 		r.Gauge(meter.Connections, f, meter.Label{Name: "state", Value: name})
 	}
+	r.Gauge(meter.UpgradedConnections, func() float64 { return float64(s.g.tunnels.Load()) })
 	state("active", func() float64 { return float64(s.open.Load()) })
 	state("writing", func() float64 { return float64(max(s.busy.Load(), 0)) })
 	state("waiting", func() float64 { return float64(max(s.open.Load()-s.busy.Load(), 0)) })

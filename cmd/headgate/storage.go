@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"headgate/conf"
@@ -42,7 +43,9 @@ func openStore(c *conf.Config, sealer *seal.Sealer, logf func(string, ...any)) (
 func openEtcd(e conf.Etcd) (store.Store, error) {
 	o := etcd.Options{
 		Endpoints: e.Endpoints, Prefix: e.Prefix, Timeout: e.Timeout.Std(), StartupRetry: e.StartupRetry, User: e.User, Password: e.Password.Reveal(),
-		TLS: &etcd.TLS{CA: e.TLSCA, Cert: e.TLSCert, Key: e.TLSKey, ServerName: e.TLSServerName, SkipVerify: !e.TLSVerify},
+	}
+	if strings.HasPrefix(e.Endpoints[0], "https:") { // all are, or none
+		o.TLS = &etcd.TLS{CA: e.TLSCA, Cert: e.TLSCert, Key: e.TLSKey, ServerName: e.TLSServerName, SkipVerify: !e.TLSVerify}
 	}
 	if e.StartupRetry == 0 {
 		o.StartupRetry = -1

@@ -71,7 +71,7 @@ func TestDecodeUpstream(t *testing.T) {
 		{`{"type":"chash","hash_on":"header","key":"k","scheme":"https","pass_host":"rewrite","upstream_host":"h","id":1,
 		   "tls":{"client_cert":"c","client_key":"k","client_cert_id":5,"verify":true},"checks":{"active":{}}}`,
 			&Upstream{ID: "1", Type: "chash", HashOn: "header", Key: "k", Scheme: "https", PassHost: "rewrite", UpstreamHost: "h",
-				TLS: &TLS{"c", "k", "5", &yes}, Checks: json.RawMessage(`{"active":{}}`)}},
+				TLS: &TLS{"c", "k", "5", &yes}, Checks: &Checks{Active: plainActive()}}},
 	} {
 		got, err := DecodeUpstream([]byte(c.in))
 		if err != nil {

@@ -60,7 +60,7 @@ type Upstream struct {
 	Timeout        *Timeout       // nil: the gateway's default
 	KeepalivePool  *KeepalivePool // nil: the gateway's default
 	TLS            *TLS
-	Checks         json.RawMessage // nil when absent
+	Checks         *Checks // nil when absent
 	// Discovery, which Validate refuses in this version.
 	ServiceName, DiscoveryType string
 }
@@ -90,4 +90,42 @@ type TLS struct {
 	ClientCert, ClientKey string // PEM
 	ClientCertID          string
 	Verify                *bool // nil: not said
+}
+
+// Checks are the health checks of an upstream (contract section 3.4).
+type Checks struct {
+	Active  *ActiveChecks  // nil only on documents that were never validated
+	Passive *PassiveChecks // nil when absent
+	// SlowStart is how long the share of a server that has recovered grows to the whole of its weight; default 0, at once. It is
+	// Headgate's own: checks.slow_start, in seconds.
+	SlowStart time.Duration
+}
+
+// ActiveChecks say how the servers are probed. http_method and http_req_body are accepted and have no effect: every probe is a GET.
+type ActiveChecks struct {
+	Type        string        // "http" (default), "https", "tcp"
+	Timeout     time.Duration // of a whole probe, default 1 s
+	Concurrency int           // probes at a time, 1 to 1000, default 10
+	Host        string        // for Host and SNI
+	Port        int           // 0: the server's own
+	Path        string        // default "/"; visible ASCII
+	Verify      bool          // https_verify_certificate, default true
+	Headers     []string      // "Name: value", each one valid line
+	Healthy     Report        // default: 200 and 302, 2 successes, every second
+	Unhealthy   Report        // default: 429, 404 and 500 to 505, 5 HTTP failures, 2 TCP failures, 3 timeouts, every second
+}
+
+// PassiveChecks say what is concluded from the answers to requests. A direction that is nil is not watched.
+type PassiveChecks struct {
+	Healthy   *Report // default: 200 to 208, 226 and 300 to 308, 5 successes
+	Unhealthy *Report // default: 429, 500 and 503, 5 HTTP failures, 2 TCP failures, 7 timeouts
+}
+
+// Report is one direction of the checks: what counts, and how often it has to be seen before the verdict changes. A limit of 0 switches
+// its counter off.
+type Report struct {
+	Interval                            time.Duration // between two probes; active only
+	Statuses                            []int
+	Successes                           int // of the healthy direction
+	HTTPFailures, TCPFailures, Timeouts int // of the unhealthy direction
 }

@@ -30,9 +30,7 @@ func upstreamFrom(doc map[string]any) (*Upstream, error) {
 		n := f.integer("retries", 0)
 		u.Retries = &n
 	}
-	if checks := f.object("checks"); checks != nil {
-		u.Checks = f.raw("checks", checks.doc)
-	}
+	u.Checks = f.checks()
 	return u, f.err
 }
 

@@ -1,6 +1,8 @@
 package prometheus
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"headgate/conf/schema"
@@ -10,13 +12,21 @@ import (
 // env gives out a recorder and notes which.
 type env struct {
 	phase.Env
-	preferName bool
-	recorded   int
+	metadata string
+	asked    phase.RecorderOptions
+	recorded int
 }
 
-func (e *env) Recorder(preferName bool) phase.Recorder {
-	e.preferName = preferName
+func (e *env) Recorder(o phase.RecorderOptions) phase.Recorder {
+	e.asked = o
 	return e
+}
+
+func (e *env) Metadata() []byte {
+	if e.metadata == "" {
+		return nil
+	}
+	return []byte(e.metadata)
 }
 
 func (e *env) Record(*phase.Exchange) { e.recorded++ }
@@ -32,12 +42,30 @@ func TestDone(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { p.(phase.Finisher).Done(x) }); n != 0 {
 			t.Errorf("%v allocations", n)
 		}
-		if e.preferName != want || e.recorded != 101 { // AllocsPerRun warms up once
-			t.Errorf("%s: prefer_name %v, %d recorded", conf, e.preferName, e.recorded)
+		if e.asked.PreferName != want || e.recorded != 101 { // AllocsPerRun warms up once
+			t.Errorf("%s: prefer_name %v, %d recorded", conf, e.asked.PreferName, e.recorded)
 		}
 	}
 	if _, err := Kind().Build([]byte(`{"prefer_name":"x"}`), &env{}); err == nil {
 		t.Error("a text was taken for a boolean")
+	}
+}
+
+func TestDisabledLabels(t *testing.T) {
+	e := &env{metadata: `{"id":"prometheus","disabled_labels":{"http_status":["node","consumer"]}}`}
+	if _, err := Kind().Build([]byte(`{}`), e); err != nil {
+		t.Fatal(err)
+	}
+	if got := e.asked.DisabledLabels["http_status"]; !slices.Equal(got, []string{"node", "consumer"}) {
+		t.Errorf("disabled: %v", e.asked.DisabledLabels)
+	}
+	s, err := schema.Compile("prometheus", Kind().MetadataSchema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := map[string]any{"disabled_labels": map[string]any{"http_status": []any{"code"}}} // it gives the metric its structure
+	if err := s.Validate(bad); err == nil || !strings.HasSuffix(err.Error(), "matches none of the enum values") {
+		t.Errorf("got %v", err)
 	}
 }
 

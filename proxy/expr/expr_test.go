@@ -267,7 +267,9 @@ func TestTypedValues(t *testing.T) {
 		for _, name := range strings.Fields("five text yes no null list empty none") {
 			raw := append([]any{name}, decode(t, rule, false).([]any)...)
 			e, err := Compile([]any{raw}, func(name string) Getter[struct{}] {
-				return func(dst []byte, _ struct{}) ([]byte, Kind) { return append(dst, values[name].text...), values[name].kind }
+				return func(dst []byte, _ struct{}) ([]byte, Kind) {
+					return append(dst, values[name].text...), values[name].kind
+				}
 			})
 			if err != nil {
 				t.Fatal(err)

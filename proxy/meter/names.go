@@ -21,6 +21,7 @@ const OwnPrefix = "headgate_"
 const (
 	Requests            = OwnPrefix + "requests_total"
 	UpstreamConnections = OwnPrefix + "upstream_connections"
+	UpgradedConnections = OwnPrefix + "upgraded_connections"
 	ConfigRevision      = OwnPrefix + "config_revision"
 	ConfigChanges       = OwnPrefix + "config_changes_total"
 	AdminKeyExpiryDays  = OwnPrefix + "admin_key_expiry_days"
@@ -58,6 +59,7 @@ func known() []description {
 		{MetricOverflow, counterKind, "How often a metric had no room for another series and folded it into the one labelled other."},
 		{Requests, counterKind, "Client requests since start, whatever became of them."},
 		{UpstreamConnections, gaugeKind, "Connections to upstreams by state."},
+		{UpgradedConnections, gaugeKind, "Client connections that have switched to another protocol, such as WebSocket."},
 		{ConfigRevision, gaugeKind, "Store revision of the configuration in force."},
 		{ConfigChanges, counterKind, "Configuration changes by result."},
 		{AdminKeyExpiryDays, gaugeKind, "Days until an admin key expires; negative when it has expired."},

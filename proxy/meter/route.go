@@ -39,7 +39,11 @@ func (s Source) String() string {
 
 // RouteLabels are the labels that are known when a route is compiled. MatchedURI and MatchedHost are patterns, so a route with
 // several of them has a RouteSeries for each. All are "" for requests without a route (contract section 2.6).
-type RouteLabels struct{ Route, MatchedURI, MatchedHost, Service string }
+type RouteLabels struct {
+	Route, MatchedURI, MatchedHost, Service string
+	// Disabled are labels whose value is left empty.
+	Disabled Disabled
+}
 
 // Observation is what one finished exchange adds. Its strings may be views of a request's memory: they are copied when a
 // combination is seen for the first time and only compared after that.
@@ -278,20 +282,21 @@ func (s *RouteSeries) newCombo(k *comboKey, hash uint64) *combo {
 	}
 	c := &combo{key: key, hash: hash}
 	l := s.labels
-	c.status = s.counter(HTTPStatus,
-		Label{"code", strconv.Itoa(key.code)},
-		Label{"route", l.Route},
-		Label{"matched_uri", l.MatchedURI},
-		Label{"matched_host", l.MatchedHost},
-		Label{"service", l.Service},
-		Label{"consumer", key.consumer},
-		Label{"node", key.node},
-		Label{"request_type", key.requestType},
-		Label{"request_llm_model", key.requestModel},
-		Label{"llm_model", key.model},
-		Label{"response_source", key.source.String()})
-	c.ingress = s.counter(Bandwidth, s.typed("ingress", &key)...)
-	c.egress = s.counter(Bandwidth, s.typed("egress", &key)...)
+	c.status = s.counter(HTTPStatus, l.Disabled.Status.blank([]Label{
+		{"code", strconv.Itoa(key.code)},
+		{"route", l.Route},
+		{"matched_uri", l.MatchedURI},
+		{"matched_host", l.MatchedHost},
+		{"service", l.Service},
+		{"consumer", key.consumer},
+		{"node", key.node},
+		{"request_type", key.requestType},
+		{"request_llm_model", key.requestModel},
+		{"llm_model", key.model},
+		{"response_source", key.source.String()},
+	})...)
+	c.ingress = s.counter(Bandwidth, l.Disabled.Bandwidth.blank(s.typed("ingress", &key))...)
+	c.egress = s.counter(Bandwidth, l.Disabled.Bandwidth.blank(s.typed("egress", &key))...)
 	c.request = s.latency(s.typed("request", &key))
 	c.gateway = s.latency(s.typed("apisix", &key))
 	return c
@@ -315,7 +320,7 @@ func (s *RouteSeries) counter(name string, labels ...Label) *Counter {
 func (s *RouteSeries) latency(labels []Label) *Histogram {
 	s.reg.mu.Lock()
 	defer s.reg.mu.Unlock()
-	return s.reg.histogramLocked(s.owner, HTTPLatency, s.reg.buckets, labels)
+	return s.reg.histogramLocked(s.owner, HTTPLatency, s.reg.buckets, s.labels.Disabled.Latency.blank(labels))
 }
 
 // typed returns the labels that http_latency and bandwidth share.

@@ -240,3 +240,24 @@ func BenchmarkObserve(b *testing.B) {
 	o.Consumer, o.RequestType, o.RequestModel, o.Model = "jack", AIChat, "gpt-4", "gpt-4-0613"
 	run("llm", o)
 }
+
+// A label that is disabled is left empty in its metric, and what differs in nothing else is counted together.
+func TestDisabledLabels(t *testing.T) {
+	r := New("")
+	s := r.Route(RouteLabels{Route: "1", Disabled: Disabled{Status: LabelSetOf([]string{"node", "code", "no such label"}), Bandwidth: LabelSetOf([]string{"route"})}})
+	s.Observe(Observation{Code: 200, Node: "10.0.0.1", In: 1})
+	s.Observe(Observation{Code: 200, Node: "10.0.0.2", In: 2})
+	var b strings.Builder
+	if err := r.Write(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`apisix_http_status{code="200",route="1",matched_uri="",matched_host="",service="",consumer="",node="",request_type="traditional_http",request_llm_model="",llm_model="",response_source="apisix"} 2`,
+		`apisix_bandwidth{type="ingress",route="",service="",consumer="",node="10.0.0.2",`,
+		`apisix_http_latency_count{type="request",route="1",service="",consumer="",node="10.0.0.1",`,
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("there is no %s in\n%s", want, b.String())
+		}
+	}
+}

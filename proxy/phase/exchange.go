@@ -88,6 +88,9 @@ type Request struct {
 	Header Header
 	// ContentType is the client's.
 	ContentType []byte
+	// Upgrade is the list of protocols that the client asks to switch to (RFC 9110 section 7.8), nil when it does not, or when the route
+	// lets nobody switch.
+	Upgrade []byte
 
 	// OutMethod, OutTarget and OutHost, when not empty, replace the client's method, the request target (path and query, already
 	// escaped) and the Host that the upstream sees.

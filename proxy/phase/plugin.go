@@ -113,7 +113,7 @@ type Env interface {
 	// BranchCounter returns the counter of requests that the route sent to branch.
 	BranchCounter(branch string) Counter
 	// Recorder returns the per-route series of the prometheus plugin.
-	Recorder(preferName bool) Recorder
+	Recorder(o RecorderOptions) Recorder
 	// CompileExpr compiles a vars expression (contract section 2.4).
 	CompileExpr(raw any) (Predicate, error)
 	// Plugin builds an instance of another kind, which is for authentication, on behalf of this one: for plugins that try several.
@@ -124,6 +124,14 @@ type Env interface {
 
 // Counter counts exchanges; safe for concurrent use, allocates nothing.
 type Counter interface{ Inc(x *Exchange) }
+
+// RecorderOptions say how the per-route series are labelled.
+type RecorderOptions struct {
+	// PreferName labels with the names of route and service, where they have one, instead of their ids.
+	PreferName bool
+	// DisabledLabels names, by metric without prefix ("http_status"), labels whose value is left empty.
+	DisabledLabels map[string][]string
+}
 
 // Recorder records a finished exchange in the per-route metrics.
 type Recorder interface{ Record(x *Exchange) }

@@ -52,10 +52,13 @@ func (l *list[T]) sort() {
 func (l *list[T]) next(after *candidate[T], best pick[T]) pick[T] {
 	i := 0
 	if after != nil {
-		var found bool
-		i, found = slices.BinarySearchFunc(l.candidates, after, func(c listed[T], after *candidate[T]) int { return c.compare(after) })
-		if found {
-			i++
+		// Not slices.BinarySearchFunc, which hands candidates over by value.
+		for end := len(l.candidates); i < end; {
+			if middle := int(uint(i+end) / 2); l.candidates[middle].compare(after) <= 0 {
+				i = middle + 1
+			} else {
+				end = middle
+			}
 		}
 	}
 	if i < len(l.candidates) {

@@ -180,6 +180,9 @@ func (st *Stage) commitRoute(key string, r *Route) {
 	} else {
 		after, c.routes[key], c.order[key] = &r.part, r, st.order[key]
 	}
+	if delete(c.hidden, key); r != nil && !r.listed {
+		c.hidden[key] = r
+	}
 	c.commitUnit(key, before, after, st.deps[key])
 }
 

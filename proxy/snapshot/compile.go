@@ -57,7 +57,17 @@ func (b *routeBuilder) compile() error {
 			return err
 		}
 	}
+	b.r.Upgrade = b.upgrades()
 	return nil
+}
+
+// upgrades is the route's word on protocol switches, else its service's (contract section 2.7).
+func (b *routeBuilder) upgrades() bool {
+	on := b.doc.EnableWebsocket
+	if on == nil && b.serves != nil {
+		on = b.serves.EnableWebsocket
+	}
+	return on != nil && *on
 }
 
 func (b *routeBuilder) pluginConfig() error {

@@ -327,3 +327,29 @@ func TestSeriesOfTheMatchedPattern(t *testing.T) {
 		}
 	}
 }
+
+// A plugin that the operator accepts without having it is passed over with a warning, wherever it stands.
+func TestInertPlugins(t *testing.T) {
+	r := newRig(t)
+	r.c.opt.Inert = []string{"grpc-web", "low"}
+	st, err := r.c.Stage(r.lookup, edits([]string{
+		"routes/1", `{"uri":"/x","service_id":"s","plugins":{"grpc-web":{},"low":{"id":"runs"}}}`, "services/s", `{"plugins":{"grpc-web":{}}}`,
+		"consumers/a", `{"username":"a","plugins":{"grpc-web":{"any":1}}}`, "routes/2", `{"uri":"/y","service_id":"s"}`,
+	}), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "plugin grpc-web is configured in consumers/a, routes/1, services/s and does not run here (compat.accept_inert)"; len(st.Warnings) != 1 || st.Warnings[0] != want {
+		t.Errorf("warnings %q", st.Warnings)
+	}
+	r.commit(st, nil)
+	if got := names(r.must("/x")); got != "low" {
+		t.Errorf("in force: %s", got)
+	}
+	if r.c.Plugin("grpc-web") != resource.PluginInert || r.c.Plugin("grpc-transcode") != resource.PluginKnown {
+		t.Error("the states are wrong")
+	}
+	if got := r.c.Names(); !slices.Equal(got, []string{"auth", "grpc-web", "prometheus", "high", "mid", "low"}) {
+		t.Errorf("names %v", got)
+	}
+}

@@ -36,6 +36,7 @@ type Compiler struct {
 	live  *Live
 
 	routes    map[string]*Route
+	hidden    map[string]*Route // of routes those with status 0, which no table has
 	consumers map[string]*consumer
 	groups    map[string]*group
 	globals   *globals
@@ -74,7 +75,7 @@ type shared struct {
 func NewCompiler(live *Live, opt Options) (*Compiler, error) {
 	c := &Compiler{
 		opt: opt, live: live, kinds: map[string]*kind{},
-		routes: map[string]*Route{}, upstreams: map[string]*shared{},
+		routes: map[string]*Route{}, hidden: map[string]*Route{}, upstreams: map[string]*shared{},
 		deps: map[string][]string{}, users: map[string]map[string]bool{}, left: map[string][]byte{}, order: map[string]uint64{}, state: map[string]map[string]any{},
 		consumers: map[string]*consumer{}, groups: map[string]*group{}, folders: map[string]map[string]bool{},
 		table: route.New[*Route](opt.Mode), registry: newRegistry(),
@@ -219,11 +220,25 @@ func (c *Compiler) Kind(name string) (phase.Kind, bool) {
 	return phase.Kind{}, false
 }
 
-// Names returns the names of all plugins, highest priority first.
+// Names returns the names of all plugins that documents may configure, highest priority first: also of those that do not run.
 func (c *Compiler) Names() []string {
-	names := make([]string, 0, len(c.opt.Kinds))
+	type named struct {
+		name     string
+		priority int
+	}
+	list := make([]named, 0, len(c.opt.Kinds)+len(c.opt.Inert))
 	for _, k := range c.opt.Kinds {
-		names = append(names, k.Name)
+		list = append(list, named{k.Name, k.Priority})
+	}
+	for _, name := range c.opt.Inert {
+		if priority, known := resource.KnownPlugin(name); known && c.kinds[name] == nil {
+			list = append(list, named{name, priority})
+		}
+	}
+	slices.SortStableFunc(list, func(p, q named) int { return q.priority - p.priority })
+	names := make([]string, len(list))
+	for i, n := range list {
+		names[i] = n.name
 	}
 	return names
 }

@@ -109,14 +109,18 @@ func (e *env) CompileExpr(raw any) (phase.Predicate, error) { return phase.Compi
 
 func (e *env) Go(run func(done <-chan struct{})) { e.p.start = append(e.p.start, run) }
 
-func (e *env) Recorder(preferName bool) phase.Recorder {
+func (e *env) Recorder(o phase.RecorderOptions) phase.Recorder {
 	m := e.st.c.opt.Meter
-	if e.route == nil {
-		return recorderOfAll{meter: m, preferName: preferName, unrouted: &recorder{
-			uris: []string{""}, hosts: []string{""}, series: []*meter.RouteSeries{m.Route(meter.RouteLabels{})},
-		}}
+	how := labelling{preferName: o.PreferName, disabled: meter.Disabled{
+		Status: meter.LabelSetOf(o.DisabledLabels["http_status"]), Latency: meter.LabelSetOf(o.DisabledLabels["http_latency"]),
+		Bandwidth: meter.LabelSetOf(o.DisabledLabels["bandwidth"]),
+	}}
+	if e.route != nil {
+		return e.route.r.recorder(m, how)
 	}
-	return e.route.r.recorder(m, preferName)
+	return recorderOfAll{meter: m, labelling: how, unrouted: &recorder{
+		uris: []string{""}, hosts: []string{""}, series: []*meter.RouteSeries{m.Route(meter.RouteLabels{Disabled: how.disabled})},
+	}}
 }
 
 var _ phase.Env = (*env)(nil)

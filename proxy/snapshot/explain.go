@@ -3,6 +3,7 @@ package snapshot
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -24,13 +25,7 @@ type Sight struct {
 
 // Look pins the snapshot in force. It belongs to the config goroutine, as Papers does.
 func (c *Compiler) Look() *Sight {
-	s := &Sight{Snapshot: c.live.Pin(0), c: c}
-	for _, r := range c.routes {
-		if !r.listed {
-			s.hidden = append(s.hidden, r)
-		}
-	}
-	return s
+	return &Sight{Snapshot: c.live.Pin(0), c: c, hidden: slices.Collect(maps.Values(c.hidden))}
 }
 
 // Release lets go of the snapshot.
@@ -50,7 +45,9 @@ type Candidate struct {
 func (s *Sight) Candidates(q *route.Query) []Candidate {
 	found := visits{}
 	for _, r := range s.hidden {
-		found[r] = struct{}{}
+		if s.mayFit(r.rule.URIs, q.Path) {
+			found[r] = struct{}{}
+		}
 	}
 	// What the router itself comes across for any method is all that fits, but for what refuses the client's address.
 	one := *q
@@ -59,7 +56,7 @@ func (s *Sight) Candidates(q *route.Query) []Candidate {
 		s.Find(&one, found, &m)
 	}
 	s.table.All(func(rule route.Rule[*Route]) bool {
-		if !allows(rule.RemoteAddrs, q.Remote) {
+		if !allows(rule.RemoteAddrs, q.Remote) && s.mayFit(rule.URIs, q.Path) {
 			found[rule.Target] = struct{}{}
 		}
 		return true
@@ -110,6 +107,16 @@ func (s *Sight) spots(r *Route, q *route.Query) (list []route.Rule[*spot]) {
 	return list
 }
 
+// mayFit is a quick no to patterns that path does not even begin like; whether it fits the rest is for the router to say.
+func (s *Sight) mayFit(uris []string, path []byte) bool {
+	for _, uri := range uris {
+		if stem := s.stem(uri); len(stem) <= len(path) && string(path[:len(stem)]) == stem {
+			return true
+		}
+	}
+	return false
+}
+
 // fits says whether a route with these patterns and no other condition would be found.
 func (s *Sight) fits(q *route.Query, uris, hosts []string, m *route.Match) bool {
 	t, err := route.New[struct{}](s.table.Mode()).With(nil, []route.Rule[struct{}]{{ID: "1", URIs: uris, Hosts: hosts}})
@@ -150,7 +157,7 @@ func (o *ordered) Accept(s *spot) bool {
 func (s *Sight) Elsewhere(q *route.Query, limit int) (list []Candidate, more int) {
 	var m route.Match
 	s.table.All(func(rule route.Rule[*Route]) bool {
-		if len(rule.Hosts) > 0 && s.fits(q, rule.URIs, nil, &m) {
+		if len(rule.Hosts) > 0 && s.mayFit(rule.URIs, q.Path) && s.fits(q, rule.URIs, nil, &m) {
 			uri := m.URI
 			if !s.fits(q, rule.URIs, rule.Hosts, &m) {
 				list = append(list, Candidate{rule.Target, uri, rule.Hosts[0]})
@@ -264,13 +271,13 @@ func failing(x *phase.Exchange, raw []byte) string {
 
 // Behind says why the router looks at c later than at won. Both fit.
 func (s *Sight) Behind(won, c *Candidate) string {
-	exact := func(uri string) bool { return s.stem(uri) == len(uri) }
+	exact := func(uri string) bool { return s.stem(uri) == uri }
 	switch w, r := won.Route, c.Route; {
 	case s.table.Mode() == route.HostURI && won.Host != c.Host:
 		return "the host " + won.Host + " of " + w.Key + " is looked at first, whatever the priorities"
 	case exact(won.URI) != exact(c.URI):
 		return "the exact path of " + w.Key + " is looked at first, whatever the priorities"
-	case s.stem(won.URI) != s.stem(c.URI):
+	case len(s.stem(won.URI)) != len(s.stem(c.URI)):
 		return "the longer prefix " + won.URI + " of " + w.Key + " is looked at first, whatever the priorities"
 	case w.rule.Priority != r.rule.Priority:
 		return fmt.Sprintf("priority %d is below that of %s, %d", r.rule.Priority, w.Key, w.rule.Priority)
@@ -281,16 +288,16 @@ func (s *Sight) Behind(won, c *Candidate) string {
 	}
 }
 
-// stem is the length of the text before the first wildcard or parameter of a pattern, by which the router sorts.
-func (s *Sight) stem(uri string) int {
+// stem is the text before the first wildcard or parameter of a pattern, by which the router sorts.
+func (s *Sight) stem(uri string) string {
 	special := "*"
 	if s.table.Mode() == route.URIWithParameter {
 		special = "*:"
 	}
 	if i := strings.IndexAny(uri, special); i >= 0 {
-		return i
+		return uri[:i]
 	}
-	return len(uri)
+	return uri
 }
 
 // Papers are the documents from which what serves an exchange was compiled.

@@ -137,6 +137,7 @@ func (b *builder) configure(list []configured, plugins []resource.Plugin, owner 
 		k := b.st.c.kinds[p.Name]
 		if k == nil {
 			if slices.Contains(b.st.c.opt.Inert, p.Name) {
+				b.st.passOver(p.Name, owner)
 				continue
 			}
 			return nil, errors.New("unknown plugin [" + p.Name + "]")

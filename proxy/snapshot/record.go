@@ -45,29 +45,46 @@ func (c *countingByRoute) Inc(x *phase.Exchange) {
 	got.(*meter.Counter).Inc()
 }
 
-// recorder records into the series of the pattern that the request matched.
-type recorder struct {
-	uris, hosts []string
-	series      []*meter.RouteSeries // for each of uris, one for each of hosts
+// labelling is how series are labelled.
+type labelling struct {
+	preferName bool
+	disabled   meter.Disabled
 }
 
-// recorder returns the route's series; those that are labelled with names are others than those with ids.
-func (r *Route) recorder(m *meter.Registry, preferName bool) *recorder {
-	kept := &r.recorders[0]
-	if preferName {
-		kept = &r.recorders[1]
+// recorder records into the series of the pattern that the request matched.
+type recorder struct {
+	labelling
+	uris, hosts []string
+	series      []*meter.RouteSeries // for each of uris, one for each of hosts
+	next        *recorder            // of the same route with another labelling
+}
+
+// recorder returns the route's series with a labelling. It is called while requests run, for plugins that serve many routes.
+func (r *Route) recorder(m *meter.Registry, how labelling) *recorder {
+	for {
+		first := r.recorders.Load()
+		for rec := first; rec != nil; rec = rec.next {
+			if rec.labelling == how {
+				return rec
+			}
+		}
+		rec := r.newRecorder(m, how)
+		rec.next = first
+		if r.recorders.CompareAndSwap(first, rec) {
+			return rec
+		}
 	}
-	if rec := kept.Load(); rec != nil {
-		return rec
-	}
-	labels := meter.RouteLabels{Route: r.ID, Service: r.ServiceID}
-	if preferName && r.Name != "" {
+}
+
+func (r *Route) newRecorder(m *meter.Registry, how labelling) *recorder {
+	labels := meter.RouteLabels{Route: r.ID, Service: r.ServiceID, Disabled: how.disabled}
+	if how.preferName && r.Name != "" {
 		labels.Route = r.Name
 	}
-	if preferName && r.ServiceName != "" {
+	if how.preferName && r.ServiceName != "" {
 		labels.Service = r.ServiceName
 	}
-	rec := &recorder{uris: r.rule.URIs, hosts: []string{""}}
+	rec := &recorder{labelling: how, uris: r.rule.URIs, hosts: []string{""}}
 	if hosts := r.rule.Hosts; len(hosts) > 0 {
 		rec.hosts = make([]string, 0, len(hosts))
 		for _, h := range hosts {
@@ -80,7 +97,6 @@ func (r *Route) recorder(m *meter.Registry, preferName bool) *recorder {
 			rec.series = append(rec.series, m.Route(labels))
 		}
 	}
-	kept.Store(rec)
 	return rec
 }
 
@@ -107,16 +123,16 @@ func (r *recorder) Record(x *phase.Exchange) {
 
 // recorderOfAll records for a plugin that serves many routes, and requests without any.
 type recorderOfAll struct {
-	meter      *meter.Registry
-	preferName bool
-	unrouted   *recorder
+	meter *meter.Registry
+	labelling
+	unrouted *recorder
 }
 
 // Record implements phase.Recorder.
 func (r recorderOfAll) Record(x *phase.Exchange) {
 	if x.Route != nil {
 		if compiled, ok := x.Route.Compiled.(*Route); ok {
-			compiled.recorder(r.meter, r.preferName).Record(x)
+			compiled.recorder(r.meter, r.labelling).Record(x)
 			return
 		}
 	}

@@ -139,7 +139,9 @@ func newRig(t testing.TB) *rig {
 	r.hub = upstream.NewHub(upstream.NewResolver(time.Minute), nil)
 	prometheus := phase.Kind{
 		Name: recorderPlugin, Priority: 500, Schema: []byte(`{"type":"object"}`),
-		Build: func(_ []byte, env phase.Env) (any, error) { return recording{env.Recorder(true)}, nil },
+		Build: func(_ []byte, env phase.Env) (any, error) {
+			return recording{env.Recorder(phase.RecorderOptions{PreferName: true})}, nil
+		},
 	}
 	auth := phase.Kind{
 		Name: "auth", Priority: 2500, Schema: []byte(`{"type":"object"}`),

@@ -35,15 +35,16 @@ type Route struct {
 	Missing  *fault.Fault
 	// Incomplete says that a document is missing without which the route must serve nobody.
 	Incomplete *fault.Fault
+	// Upgrade says that clients may switch to another protocol (contract section 2.7, enable_websocket).
+	Upgrade bool
 	// Count counts the exchanges of the default branch, nil when they are not counted.
 	Count phase.Counter
 	// Vars is the route's predicate, nil when it has none.
 	Vars phase.Predicate
 
-	rule   route.Rule[*Route]
-	listed bool // in the table (status 1)
-	// recorders are made for plugins that serve many routes, when one of them first records here: by ids, and by names.
-	recorders [2]atomic.Pointer[recorder]
+	rule      route.Rule[*Route]
+	listed    bool                     // in the table (status 1)
+	recorders atomic.Pointer[recorder] // a list, one for each labelling that was asked for
 	counters  atomic.Pointer[sync.Map] // of such plugins: *countingByRoute -> *meter.Counter
 }
 

@@ -55,7 +55,8 @@ type Stage struct {
 	registry  registry
 	order     map[string]uint64
 	state     map[string]map[string]any
-	left      map[string][]byte // see Compiler.left
+	left      map[string][]byte          // see Compiler.left
+	inert     map[string]map[string]bool // plugin that does not run -> keys of the documents that configure it
 }
 
 // Stage compiles edits of the documents that docs shows. Everything that depends on an edited document is compiled anew, all else is
@@ -76,6 +77,34 @@ func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error
 		return nil, err
 	}
 	return st, nil
+}
+
+// passOver takes note that the document owner configures a plugin that does not run.
+func (st *Stage) passOver(plugin, owner string) {
+	if st.inert == nil {
+		st.inert = map[string]map[string]bool{}
+	}
+	if st.inert[plugin] == nil {
+		st.inert[plugin] = map[string]bool{}
+	}
+	st.inert[plugin][owner] = true
+}
+
+// maxNamed bounds how many documents one warning names.
+const maxNamed = 10
+
+// warnOfInert adds a warning for every plugin that was passed over.
+func (st *Stage) warnOfInert() {
+	for _, plugin := range slices.Sorted(maps.Keys(st.inert)) {
+		owners := slices.Sorted(maps.Keys(st.inert[plugin]))
+		more := ""
+		if len(owners) > maxNamed {
+			more = fmt.Sprintf(" and %d more", len(owners)-maxNamed)
+			owners = owners[:maxNamed]
+		}
+		st.Warnings = append(st.Warnings, fmt.Sprintf("plugin %s is configured in %s%s and does not run here (compat.accept_inert)",
+			plugin, strings.Join(owners, ", "), more))
+	}
 }
 
 func (st *Stage) compile() error {
@@ -105,7 +134,11 @@ func (st *Stage) compile() error {
 			return err
 		}
 	}
-	return st.stageRoutes(u.routes)
+	if err := st.stageRoutes(u.routes); err != nil {
+		return err
+	}
+	st.warnOfInert()
+	return nil
 }
 
 func (st *Stage) stageRoutes(keys []string) error {

@@ -57,8 +57,12 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 	}
 }
 
-// repeatable: methods that may reach an upstream twice (contract section 3.2; POST, PATCH and LOCK may not).
+// repeatable: methods that may reach an upstream twice (contract section 3.2; POST, PATCH and LOCK may not). A protocol switch may not
+// either: what was begun on another connection nobody would end.
 func repeatable(q *phase.Request) bool {
+	if upgrades(q) {
+		return false
+	}
 	switch string(outMethod(q)) {
 	case "POST", "PATCH", "LOCK":
 		return false
@@ -75,7 +79,7 @@ func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
 	}
 	n.Inflight.Add(1)
 	now := x.Start.Add(x.Elapsed())
-	c, f := n.pool.get(now, u.connect)
+	c, f := u.connection(x, n, now)
 	if f == nil {
 		var stale bool
 		if !c.reused { // dialling took its time
@@ -173,7 +177,7 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 			continue
 		}
 		h, f = parseHead(in[:end], isHead, &x.Response.Header)
-		if f != nil || h.status >= 200 {
+		if f != nil || h.status >= 200 || agrees(&x.Request, in[:end], h) {
 			return h, end, read, f
 		}
 		x.Response.Header.Truncate(lines)
@@ -217,6 +221,9 @@ func (u *Upstream) readMore(x *phase.Exchange, c *conn, read int) ([]byte, int, 
 // fits behind the head and has a known length, is taken whole; everything else is streamed. With a fault, c is still the caller's.
 func (u *Upstream) receive(x *phase.Exchange, c *conn, n *node, h head, end, read int) *fault.Fault {
 	r, in := &x.Response, x.Wire.In
+	if h.status == switching {
+		return u.tunnel(x, c, n, in[:end], in[end:read])
+	}
 	c.keepFor = h.keepFor
 	var body []byte
 	whole, used := true, 0

@@ -37,6 +37,12 @@ func appendRequest(dst []byte, x *phase.Exchange, host []byte) ([]byte, *fault.F
 		dst = append(dst, '\r', '\n')
 		lines++
 	}
+	if upgrades(q) {
+		dst = append(dst, "Connection: Upgrade\r\nUpgrade: "...)
+		dst = append(dst, q.Upgrade...)
+		dst = append(dst, '\r', '\n')
+		lines += 2
+	}
 	if len(q.Body) > 0 || wantsLength(method) {
 		dst = append(dst, "Content-Length: "...)
 		dst = strconv.AppendInt(dst, int64(len(q.Body)), 10)
@@ -74,6 +80,8 @@ func framesRequest(name []byte) bool {
 	switch len(name) {
 	case 4:
 		return phase.EqualName(name, "host")
+	case 7:
+		return phase.EqualName(name, "upgrade")
 	case 10:
 		return phase.EqualName(name, "connection")
 	case 14:

@@ -93,6 +93,7 @@ type Env struct {
 	Consumers  map[string]*phase.Credential
 	Principals map[string]*phase.Principal
 	Started    []func(done <-chan struct{})
+	Recorded   *phase.RecorderOptions // of the latest recorder
 	Counts     map[string]*Counter
 }
 
@@ -193,7 +194,7 @@ func (e *Env) BranchCounter(branch string) phase.Counter {
 }
 
 // Recorder implements phase.Env.
-func (e *Env) Recorder(bool) phase.Recorder { return recorder{} }
+func (e *Env) Recorder(o phase.RecorderOptions) phase.Recorder { e.Recorded = &o; return recorder{} }
 
 type recorder struct{}
 

@@ -1,0 +1,207 @@
+// Package compress makes the body of an answer smaller on its way to the client: what the plugins gzip and brotli have in common
+// (contract section 4.4, RFC 9110 sections 8.4 and 12.5.3).
+//
+// An answer is compressed when its status, type and length are those that the operator asked for, when nobody has encoded it or
+// forbidden to change it, and when the client takes the coding. The decision falls when the head is known; the body is compressed piece
+// by piece, as it passes. A media type that is a sequence of messages leaves piece by piece too; of the others the compressor keeps what
+// it likes until the end.
+package compress
+
+import (
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"headgate/proxy/phase"
+)
+
+// Encoder compresses what is written to it. Those of klauspost/compress/gzip and andybalholm/brotli are some.
+type Encoder interface {
+	io.WriteCloser
+	Flush() error
+	// Reset begins a new body, whatever became of the one before.
+	Reset(to io.Writer)
+}
+
+// Coding is a content coding. There is one value of each, compared by pointer; its token is how plugins of this package recognise their
+// own work in a header line.
+type Coding struct {
+	token  []byte
+	alias  string // "" for none
+	status func(int) bool
+}
+
+var (
+	// Gzip is for the answers that the contract's gateway compresses: statuses 200, 403 and 404.
+	Gzip = &Coding{token: []byte("gzip"), alias: "x-gzip", status: func(s int) bool { return s == 200 || s == 403 || s == 404 }}
+	// Brotli is for any answer with a whole body.
+	Brotli = &Coding{token: []byte("br"), status: func(s int) bool { return s >= 200 && s != 204 && s != 206 && s != 304 }}
+)
+
+// Encoders keeps the encoders of one kind of plugin for reuse and bounds how many work at a time: an encoder is the largest thing that an
+// exchange can hold on to. It is safe for concurrent use.
+type Encoders struct {
+	limit   int64
+	working atomic.Int64
+	mu      sync.Mutex
+	pools   map[any]*sync.Pool
+}
+
+// NewEncoders lets limit encoders work at a time. Answers beyond it leave as they are.
+func NewEncoders(limit int) *Encoders {
+	return &Encoders{limit: int64(limit), pools: map[any]*sync.Pool{}}
+}
+
+// pool returns the encoders with the same settings.
+func (e *Encoders) pool(settings any) *sync.Pool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.pools[settings]
+	if p == nil {
+		p = &sync.Pool{}
+		e.pools[settings] = p
+	}
+	return p
+}
+
+// Plugin compresses the answers that its rules are for. It is immutable, but for its encoders.
+type Plugin struct {
+	rules    Rules
+	coding   *Coding
+	encoders *Encoders
+	pool     *sync.Pool
+	fresh    func() Encoder
+	slot     int
+}
+
+// New makes the plugin. settings tells encoders apart that cannot stand in for each other; fresh makes one.
+func New(coding *Coding, rules Rules, env phase.Env, encoders *Encoders, settings any, fresh func() Encoder) *Plugin {
+	return &Plugin{rules: rules, coding: coding, encoders: encoders, pool: encoders.pool(settings), fresh: fresh, slot: env.Slot()}
+}
+
+// work is the compression of one body.
+type work struct {
+	encoder Encoder
+	out     output
+	begun   bool
+	passing bool // another plugin has taken the body over
+	flush   bool
+}
+
+// output collects what an encoder writes.
+type output struct{ b []byte }
+
+func (o *output) Write(p []byte) (int, error) {
+	o.b = append(o.b, p...)
+	return len(p), nil
+}
+
+// maxKept bounds the memory in bytes that a resting output holds on to.
+const maxKept = 64 << 10
+
+var nameEncoding = []byte("Content-Encoding")
+
+// Response implements phase.Responder.
+func (p *Plugin) Response(x *phase.Exchange) {
+	if !p.fits(x) {
+		return
+	}
+	h := &x.Response.Header
+	if p.rules.Vary {
+		addVary(h)
+	}
+	weight := p.coding.weight(&x.Request.Header)
+	if before := ours(h); weight == 0 || before != nil && (before == p.coding || weight < before.weight(&x.Request.Header)) {
+		return
+	}
+	w := p.acquire()
+	if w == nil {
+		return
+	}
+	w.flush = isSequence(x)
+	x.Slot(p.slot).Ptr = w
+	h.Set(nameEncoding, p.coding.token)
+	h.Del("Accept-Ranges")
+	weakenETag(x)
+	x.Response.HeadLength = -1
+}
+
+// acquire returns nil when too many encoders are at work.
+func (p *Plugin) acquire() *work {
+	if p.encoders.working.Add(1) > p.encoders.limit {
+		p.encoders.working.Add(-1)
+		return nil
+	}
+	w, _ := p.pool.Get().(*work)
+	if w == nil {
+		w = &work{encoder: p.fresh()}
+	}
+	return w
+}
+
+// Chunk implements phase.Chunker.
+func (p *Plugin) Chunk(x *phase.Exchange, piece []byte, last bool) ([]byte, error) {
+	w, _ := x.Slot(p.slot).Ptr.(*work)
+	if w == nil || w.passing {
+		return piece, nil
+	}
+	if !w.begun {
+		w.begun = true
+		if ours(&x.Response.Header) != p.coding {
+			w.passing = true
+			return piece, nil
+		}
+		w.encoder.Reset(&w.out)
+	}
+	w.out.b = w.out.b[:0]
+	if len(piece) > 0 {
+		if _, err := w.encoder.Write(piece); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	switch {
+	case last:
+		err = w.encoder.Close()
+	case w.flush && len(piece) > 0:
+		err = w.encoder.Flush()
+	}
+	return w.out.b, err
+}
+
+// Done implements phase.Finisher.
+func (p *Plugin) Done(x *phase.Exchange) {
+	s := x.Slot(p.slot)
+	w, _ := s.Ptr.(*work)
+	if w == nil {
+		return
+	}
+	s.Ptr = nil
+	p.encoders.working.Add(-1)
+	w.begun, w.passing, w.flush = false, false, false
+	if w.out.b = w.out.b[:0]; cap(w.out.b) > maxKept {
+		w.out.b = nil
+	}
+	p.pool.Put(w)
+}
+
+// ours returns the coding that a plugin of this package has given the answer in this exchange, nil when none has. It is told by the
+// identity of the token, so that the same word from an upstream is not taken for it.
+func ours(h *phase.Header) *Coding {
+	v, ok := h.Get("Content-Encoding")
+	if !ok || len(v) == 0 {
+		return nil
+	}
+	for _, c := range [...]*Coding{Gzip, Brotli} {
+		if &v[0] == &c.token[0] {
+			return c
+		}
+	}
+	return nil
+}
+
+var (
+	_ phase.Responder = (*Plugin)(nil)
+	_ phase.Chunker   = (*Plugin)(nil)
+	_ phase.Finisher  = (*Plugin)(nil)
+)
