@@ -40,8 +40,8 @@ func (h *Health) Load() uint64 { return h.word.Load() }
 // CompareAndSwap replaces the word by next if it still is old.
 func (h *Health) CompareAndSwap(old, next uint64) bool { return h.word.CompareAndSwap(old, next) }
 
-// SetShare makes the endpoint get share/WholeShare of the picks that fall to
-// it, at least one in WholeShare; the others of its priority get the rest.
+// SetShare makes the endpoint take share/WholeShare of the picks that fall to
+// it, at least one in WholeShare; the others of its priority take the rest.
 func (h *Health) SetShare(share uint32) {
 	h.lacks.Store(WholeShare - min(max(share, 1), WholeShare))
 }

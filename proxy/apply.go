@@ -37,6 +37,9 @@ type Applier struct {
 	pending  int // former snapshots that still have readers
 
 	// The config goroutine's own.
+	events  <-chan store.Event    // of the store; nil while they are lost
+	batch   []store.Event         // of a change that has not arrived as a whole
+	again   <-chan time.Time      // when to catch up with a store whose events were lost
 	hidden  map[string]store.Item // stored under keys of inline
 	deleted map[string]uint64     // revisions of own deletions that the watch has not shown yet
 	// inlineRevision counts the changes of the file's resources; what a change puts has the count as its revision.
@@ -73,6 +76,10 @@ const (
 	collectEvery = 50 * time.Millisecond
 	// catchUpEvery is the pause between two tries to follow a store that cannot be followed.
 	catchUpEvery = time.Second
+	// eventsAhead is how many events may go before an edit that waits.
+	eventsAhead = 256
+	// overtakenWait bounds the wait for the event of a write that came before one of this gateway's.
+	overtakenWait = time.Second
 )
 
 // StartApplier loads the store and the inline resources, publishes them, and follows the store from there. Inline resources must be
@@ -103,12 +110,11 @@ func StartApplier(ctx context.Context, o ApplierOptions) (*Applier, error) {
 	}
 	run, cancel := context.WithCancel(context.Background())
 	a.stop = cancel
-	events, err := o.Store.Watch(run, revision)
-	if err != nil {
+	if a.events, err = o.Store.Watch(run, revision); err != nil {
 		cancel()
 		return nil, fmt.Errorf("watching the store: %w", err)
 	}
-	go a.run(run, events)
+	go a.run(run)
 	return a, nil
 }
 
@@ -120,34 +126,26 @@ const (
 )
 
 // run is the config goroutine.
-func (a *Applier) run(ctx context.Context, events <-chan store.Event) {
+func (a *Applier) run(ctx context.Context) {
 	defer close(a.done)
 	tick := time.NewTicker(collectEvery)
 	defer tick.Stop()
-	var batch []store.Event    // of a change that has not arrived as a whole
-	var again <-chan time.Time // when to catch up with a store whose events were lost
 	for {
+		a.followReady()
 		select {
 		case <-ctx.Done():
 			return
 		case f := <-a.mailbox:
 			f()
-		case e, ok := <-events:
-			if !ok {
-				events, again, batch = nil, time.After(0), nil
-				continue
-			}
-			if batch = append(batch, e); !e.More {
-				a.follow(batch)
-				batch = nil
-			}
-		case <-again:
+		case e, ok := <-a.events:
+			a.receive(e, ok)
+		case <-a.again:
 			var err error
-			if events, err = a.catchUp(ctx); err == nil {
-				again = nil
+			if a.events, err = a.catchUp(ctx); err == nil {
+				a.again = nil
 			} else if ctx.Err() == nil {
 				a.logf("following the store: %v; trying again in %v", err, catchUpEvery)
-				again = time.After(catchUpEvery)
+				a.again = time.After(catchUpEvery)
 			}
 		case <-tick.C:
 			if pending := a.compiler.Collect(a.offload.Do); pending != a.pending {
@@ -156,6 +154,31 @@ func (a *Applier) run(ctx context.Context, events <-chan store.Event) {
 				a.mu.Unlock()
 			}
 		}
+	}
+}
+
+// followReady takes the events that are there. They go before edits, because an edit is of the latest document; how many go before one
+// is limited, so that edits have their turn.
+func (a *Applier) followReady() {
+	for range eventsAhead {
+		select {
+		case e, ok := <-a.events:
+			a.receive(e, ok)
+		default:
+			return
+		}
+	}
+}
+
+// receive takes one event; ok is false when there are no more, because some were lost.
+func (a *Applier) receive(e store.Event, ok bool) {
+	if !ok {
+		a.events, a.again, a.batch = nil, time.After(0), nil
+		return
+	}
+	if a.batch = append(a.batch, e); !e.More {
+		a.follow(a.batch)
+		a.batch = nil
 	}
 }
 

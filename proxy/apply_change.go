@@ -78,6 +78,12 @@ func (a *Applier) apply(ctx context.Context, list []Change) ([]Result, error) {
 	items, revision, err := a.save(ctx, todo)
 	if err != nil {
 		st.Discard()
+		if errors.Is(err, store.ErrNotFound) { // it was there when the change was made up
+			err = fmt.Errorf("%w: %w", store.ErrConflict, err)
+		}
+		if errors.Is(err, store.ErrConflict) {
+			a.awaitOthers(ctx, todo)
+		}
 		return nil, err
 	}
 	results := make([]Result, len(todo))
@@ -94,6 +100,33 @@ func (a *Applier) apply(ctx context.Context, list []Change) ([]Result, error) {
 	}
 	a.commit(st, revision, put, removed, "")
 	return results, nil
+}
+
+// awaitOthers waits for the event of the change that came before todo, so that whoever tries again tries with the document as it is now.
+func (a *Applier) awaitOthers(ctx context.Context, todo []pending) {
+	limit := time.NewTimer(overtakenWait)
+	defer limit.Stop()
+	for {
+		for _, p := range todo {
+			var seen uint64
+			if p.old != nil {
+				seen = p.old.ModRevision
+			}
+			if item, _ := a.stored(p.Key); item.ModRevision != seen {
+				return
+			}
+		}
+		select {
+		case e, ok := <-a.events:
+			if a.receive(e, ok); !ok {
+				return
+			}
+		case <-limit.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // edited asks every change for its next document.

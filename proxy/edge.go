@@ -22,6 +22,10 @@ type edge struct {
 	keepVia bool
 	// trimSlash takes one trailing slash off the path before it is matched.
 	trimSlash bool
+	// keepSlash matches an escaped slash as a letter of its segment, "%2F".
+	keepSlash bool
+	// servlet cuts the parameters of path segments off, as servlet containers do, before the path is matched.
+	servlet bool
 	// rawTarget forwards the request target as it was sent; otherwise the canonical path, which is what was matched, goes out.
 	rawTarget bool
 	// passNamed keeps the lines that Connection names.
@@ -128,19 +132,102 @@ func (e *edge) path(x *exchange) *fault.Fault {
 		}
 		q.Path = q.RawPath
 		return nil
+	case e.servlet && bytes.IndexByte(q.RawPath, ';') >= 0:
+		plain, ok := appendWithoutParameters(x.Arena(), q.RawPath)
+		if !ok {
+			return fault.BadPath
+		}
+		if f := e.normalize(x, x.Commit(plain)); f != nil {
+			return f
+		}
 	case route.Clean(q.RawPath):
 		q.Path = q.RawPath
 	default:
-		path, err := route.AppendNormalized(x.Arena(), q.RawPath)
+		if f := e.normalize(x, q.RawPath); f != nil {
+			return f
+		}
+	}
+	if e.trimSlash && len(q.Path) > 1 && q.Path[len(q.Path)-1] == '/' {
+		q.Path = q.Path[:len(q.Path)-1]
+		if n := len(x.escaped); n > 0 {
+			x.escaped = x.escaped[:n-1]
+		}
+	}
+	return nil
+}
+
+// normalize makes q.Path out of raw, and what goes out for it when that is not simply its escaped form.
+func (e *edge) normalize(x *exchange, raw []byte) *fault.Fault {
+	q := &x.Request
+	if !e.keepSlash || !hasEncodedSlash(raw) {
+		path, err := route.AppendNormalized(x.Arena(), raw)
 		if err != nil {
 			return fault.BadPath
 		}
 		q.Path = x.Commit(path)
+		return nil
 	}
-	if e.trimSlash && len(q.Path) > 1 && q.Path[len(q.Path)-1] == '/' {
-		q.Path = q.Path[:len(q.Path)-1]
+	marked, err := route.AppendMarked(x.Arena(), raw)
+	if err != nil {
+		return fault.BadPath
 	}
+	marked = x.Commit(marked)
+	matched, out := x.Arena(), []byte(nil)
+	for rest := marked; ; {
+		part, more, found := bytes.Cut(rest, []byte{route.EncodedSlash})
+		if matched = append(matched, part...); !found {
+			break
+		}
+		matched, rest = append(matched, "%2F"...), more
+	}
+	q.Path = x.Commit(matched)
+	out = x.Arena()
+	for rest := marked; ; {
+		part, more, found := bytes.Cut(rest, []byte{route.EncodedSlash})
+		if out = wire.AppendPath(out, part); !found {
+			break
+		}
+		out, rest = append(out, "%2F"...), more
+	}
+	x.escaped = x.Commit(out)
 	return nil
+}
+
+func hasEncodedSlash(path []byte) bool {
+	for {
+		i := bytes.IndexByte(path, '%')
+		if i < 0 || i+2 >= len(path) {
+			return false
+		}
+		if path[i+1] == '2' && path[i+2]|0x20 == 'f' {
+			return true
+		}
+		path = path[i+1:]
+	}
+}
+
+// appendWithoutParameters appends path without the ";parameters" of its segments. ok is false for a dot segment with parameters, which
+// one side would take for a name and the other for a step up.
+func appendWithoutParameters(dst, path []byte) (out []byte, ok bool) {
+	for len(path) > 0 {
+		segment, rest := path, []byte(nil)
+		if i := bytes.IndexByte(path[1:], '/'); i >= 0 {
+			segment, rest = path[:i+1], path[i+1:]
+		}
+		path = rest
+		i := bytes.IndexByte(segment, ';')
+		if i < 0 {
+			dst = append(dst, segment...)
+			continue
+		}
+		start := len(dst)
+		name, err := route.AppendNormalized(dst, segment[:i])
+		if err != nil || len(name)-start < 2 && i > 1 { // "/." and "/..", however they are spelt
+			return dst, false
+		}
+		dst = append(dst, segment[:i]...)
+	}
+	return dst, true
 }
 
 // cutQuery splits a target at its first '?'. The query is nil when there is none, and only then.
@@ -166,10 +253,14 @@ func absoluteForm(t []byte) (authority, rest []byte, ok bool) {
 }
 
 // appendTarget writes the request target that goes to the upstream when no plugin has written one.
-func (e *edge) appendTarget(dst []byte, q *phase.Request) []byte {
-	if e.rawTarget || bytes.Equal(q.Path, q.RawPath) {
+func (e *edge) appendTarget(dst []byte, x *exchange) []byte {
+	q := &x.Request
+	switch {
+	case e.rawTarget || bytes.Equal(q.Path, q.RawPath):
 		dst = append(dst, q.RawPath...)
-	} else {
+	case x.escaped != nil:
+		dst = append(dst, x.escaped...)
+	default:
 		dst = wire.AppendPath(dst, q.Path)
 	}
 	if q.Query != nil {

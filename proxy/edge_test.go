@@ -368,7 +368,7 @@ func FuzzTarget(f *testing.F) {
 			return
 		}
 		q := &x.Request
-		out := e.appendTarget(nil, q)
+		out := e.appendTarget(nil, x)
 		for _, c := range out {
 			if c <= ' ' || c == 0x7f {
 				t.Fatalf("%q went out as %q", target, out)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -430,12 +431,57 @@ func TestExplainChangesNothing(t *testing.T) {
 	if node := r.explain(question).Upstream.Next; node != "10.0.0.2:80" {
 		t.Errorf("the first node of the sequence is not next: %s", node)
 	}
+	if _, err := r.a.Apply(context.Background(), Change{Key: "upstreams/new", Edit: func(*store.Item) ([]byte, error) {
+		return []byte(`{"id":"new","nodes":{"10.0.0.9:80":1}}`), nil
+	}}); err != nil {
+		t.Fatal(err)
+	}
 	if err := r.a.submit(context.Background(), func() {
 		if pending := r.a.compiler.Collect(func(f func()) { f() }); pending != 0 {
 			t.Errorf("%d snapshots are still held", pending)
 		}
 	}); err != nil {
 		t.Error(err)
+	}
+}
+
+// The route that is explained is the route that serves.
+func TestExplainAgreesWithTheGateway(t *testing.T) {
+	random := rand.New(rand.NewPCG(5, 6))
+	one := func(list ...string) string { return list[random.IntN(len(list))] }
+	docs := map[string]string{"services/s": `{"hosts":["h"]}`}
+	for i := range 300 {
+		docs[fmt.Sprintf("routes/%03d", i)] = `{"uri":"/` + one("a", "b", "a/b") + one("", "*", "/*", "/*/z") + `","plugins":{"answer":{}},"priority":` + one("0", "1", "2") +
+			one("", "", `,"host":"h"`, `,"host":"*"`, `,"host":"no"`, `,"service_id":"s"`) + one("", `,"methods":["PUT"]`, `,"status":0`) +
+			one("", `,"remote_addr":"127.0.0.0/8"`, `,"remote_addr":"10.0.0.0/8"`) + one("", `,"vars":[["arg_v","==","1"]]`, `,"vars":[["http_x","has","y"]]`) + `}`
+	}
+	for _, mode := range []route.Mode{route.HostURI, route.URI} {
+		r := newExplainRig(t, ServerOptions{}, mode, docs)
+		served := map[string]bool{}
+		for range 300 {
+			method, path := one("GET", "PUT", "FOO"), "/"+one("a", "b", "a/b", "a//b", "a/%62/c", "b/c/z", "a/b/z", "c")+one("", "?v=1", "?v=2")
+			e := r.explain(`{"host":"h","method":"` + method + `","path":"` + path + `"}`)
+			want := ""
+			if e.Route != nil {
+				want = e.Route.Key
+			}
+			got, _, _ := strings.Cut(r.handle(method+" "+path), " ")
+			if !strings.HasPrefix(got, "routes/") {
+				got = ""
+			}
+			if got != want {
+				t.Fatalf("%s %s is served by %q, explained as %q", method, path, got, want)
+			}
+			for _, p := range e.PassedOver {
+				if p.Key == want || p.Why == "" || strings.Contains(p.Why, "when it was asked") {
+					t.Errorf("%s %s: %+v", method, path, p)
+				}
+			}
+			served[got] = true
+		}
+		if len(served) < 4 {
+			t.Errorf("%v: only %v", mode, served)
+		}
 	}
 }
 

@@ -52,6 +52,7 @@ type exchange struct {
 	hostport  []byte
 	hostBuf   [2 * route.MaxHost]byte // what Host and hostport are made in
 	forwarded forwarded
+	escaped   []byte // what goes out for Request.Path, when it is not that path escaped
 	body      body
 	tunnel    *tunnel // what the connections have become, nil on all but upgraded ones
 	tail      bool    // the body is written in Close, where only the end of the connection ends it
@@ -154,7 +155,7 @@ func (x *exchange) forward() {
 		r.Count.Inc(&x.Exchange)
 	}
 	if len(x.Request.OutTarget) == 0 {
-		x.Request.OutTarget = x.Commit(x.g.edge.appendTarget(x.Arena(), &x.Request))
+		x.Request.OutTarget = x.Commit(x.g.edge.appendTarget(x.Arena(), x))
 	}
 	if f := x.Upstream.Forward(&x.Exchange); f != nil {
 		x.Fail(f)
@@ -269,7 +270,7 @@ func (x *exchange) Close() error {
 	}
 	x.unpin()
 	x.Reset()
-	x.route, x.ctx, x.hostport, x.forwarded, x.body = nil, nil, nil, forwarded{}, body{}
+	x.route, x.ctx, x.hostport, x.forwarded, x.body, x.escaped = nil, nil, nil, forwarded{}, body{}, nil
 	x.tunnel, x.tail, x.broken = nil, false, false
 	x.query = route.Query{}
 	g.pool.Put(x)

@@ -48,6 +48,8 @@ type ServerOptions struct {
 	TrimSlash bool
 	// RawTarget forwards the target as the client sent it, not the canonical form that was matched.
 	RawTarget bool
+	// KeepSlash and Servlet are gateway.match_uri_encoded_slash and gateway.normalize_uri_like_servlet (contract section 2.2).
+	KeepSlash, Servlet bool
 	// PassNamed passes on the lines that Connection names, which RFC 9110 section 7.6.1 forbids.
 	PassNamed bool
 	// Charset names UTF-8 as the charset of text answers that name none.
@@ -81,7 +83,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	}
 	g := &Gateway{
 		live: live, settings: o.Settings, server: []byte(o.Server), charset: o.Charset, lifetime: o.UpgradeLifetime, errorf: o.Errorf,
-		edge: edge{maxLines: o.MaxLines, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, passNamed: o.PassNamed},
+		edge: edge{maxLines: o.MaxLines, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed},
 
 		requests: o.Meter.Counter(meter.Requests),
 		panics:   o.Meter.Counter(meter.Panics),

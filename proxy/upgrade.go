@@ -81,8 +81,9 @@ type tunnel struct {
 	head   []byte // the 101
 
 	began    time.Time
-	moved    atomic.Int64 // when a byte last moved, since began
-	lifetime time.Duration
+	moved    atomic.Int64  // when a byte last moved, since began
+	idle     time.Duration // how long none may
+	lifetime time.Duration // 0 = for ever
 	timer    *time.Timer
 
 	cause          atomic.Pointer[fault.Fault] // why it was cut
@@ -116,13 +117,10 @@ func (x *exchange) upgrade(up *upstream.Tunnel) {
 	h.SetBytesV(fasthttp.HeaderUpgrade, up.Protocol())
 	x.line = h.AppendBytes(x.line[:0])
 	t := &tunnel{
-		x: x, up: up, client: x.conn(), head: x.line, began: time.Now(), lifetime: x.g.lifetime,
+		x: x, up: up, client: x.conn(), head: x.line, began: time.Now(), idle: up.Idle(), lifetime: x.g.lifetime,
 		down: make(chan struct{}), over: make(chan struct{}),
 	}
-	first := up.Idle()
-	if t.lifetime > 0 {
-		first = min(first, t.lifetime)
-	}
+	_, first := t.due(0)
 	t.timer = time.AfterFunc(time.Hour, t.watch)
 	t.timer.Reset(first) // not before watch can find the timer
 	x.tunnel, t.client.tunnel = t, t
@@ -259,7 +257,7 @@ func (t *tunnel) watch() {
 
 // due says why a tunnel of this age must end now, or when to ask again.
 func (t *tunnel) due(age time.Duration) (f *fault.Fault, next time.Duration) {
-	next = t.up.Idle() - (age - time.Duration(t.moved.Load()))
+	next = t.idle - (age - time.Duration(t.moved.Load()))
 	switch {
 	case t.lifetime > 0 && age >= t.lifetime:
 		return upgradeExpired, 0

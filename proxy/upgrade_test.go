@@ -28,9 +28,11 @@ func TestWebSocket(t *testing.T) {
 			}
 			s := newSwitcher(t, far, serveWebSocket)
 			r := newGate(t, defaults()).upgrading(s, withProbe)
-			c := r.dial(t)
+			var c *client
 			if tt.client {
 				c = r.dialTLS(t, config, roots)
+			} else {
+				c = r.dial(t)
 			}
 			head := c.ask()
 			for _, line := range []string{"Upgrade: WebSocket", "Connection: Upgrade", "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "Server: test", "Date: "} {

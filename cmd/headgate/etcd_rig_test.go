@@ -157,13 +157,13 @@ func (f *traffic) one(c *wireConn, path, body string) error {
 }
 
 // flows waits until a hundred more requests were served, and fails with the first that was not.
-func (f *traffic) flows() {
-	f.t.Helper()
+func (f *traffic) flows(t testing.TB) {
+	t.Helper()
 	want := f.served.Load() + 100
-	eventually(f.t, "a hundred requests", func() bool {
+	eventually(t, "a hundred requests", func() bool {
 		select {
 		case err := <-f.failure:
-			f.t.Fatalf("a request failed: %v", err)
+			t.Fatalf("a request failed: %v", err)
 		default:
 		}
 		return f.served.Load() >= want

@@ -116,7 +116,9 @@ func (f *fields) report(sub *fields, r Report) *Report {
 		}
 		return n
 	}
-	r.Interval = duration(sub.seconds("interval", r.Interval.Seconds()))
+	if r.Interval > 0 { // active; documents that were never validated must not make the probes race
+		r.Interval = max(duration(sub.seconds("interval", r.Interval.Seconds())), time.Second)
+	}
 	r.Successes = limit("successes", r.Successes)
 	r.HTTPFailures = limit("http_failures", r.HTTPFailures)
 	r.TCPFailures = limit("tcp_failures", r.TCPFailures)

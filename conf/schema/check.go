@@ -12,8 +12,9 @@ import (
 
 // run is the state of one Validate.
 type run struct {
-	steps  int  // what is left of maxSteps
-	absent bool // there is no document
+	steps   int  // what is left of maxSteps
+	absent  bool // there is no document
+	literal bool // no string of the document refers to a secret
 }
 
 // check returns the first complaint of n about v, or "". The order is fixed: type, then the keywords of that type (properties by
@@ -28,7 +29,7 @@ func (r *run) check(n *node, v any) string {
 	if n.never {
 		return "expect false always"
 	}
-	if s, ok := v.(string); ok && n.strings && IsReference(s) {
+	if s, ok := v.(string); ok && n.strings && !r.literal && IsReference(s) {
 		return ""
 	}
 	if len(n.types) > 0 && !slices.ContainsFunc(n.types, func(t string) bool { return isType(t, v) }) {

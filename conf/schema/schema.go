@@ -77,9 +77,20 @@ func Compile(name string, raw []byte, refs ...Ref) (*Schema, error) {
 // taken as numbers too. A nil doc means that there is no document; nil inside a document is JSON null.
 func (s *Schema) Validate(doc any) error { return s.validate(doc, maxSteps) }
 
+// ValidateData is Validate for what a client has sent: a string means itself there, whatever it looks like, and never refers to a secret.
+// A nil doc is JSON null.
+func (s *Schema) ValidateData(doc any) error {
+	r := run{steps: maxSteps, literal: true}
+	return r.validate(s.root, doc)
+}
+
 func (s *Schema) validate(doc any, steps int) error {
 	r := run{steps: steps, absent: doc == nil}
-	msg := r.check(s.root, doc)
+	return r.validate(s.root, doc)
+}
+
+func (r *run) validate(root *node, doc any) error {
+	msg := r.check(root, doc)
 	if r.steps < 0 {
 		return errors.New("the document is too complex for its schema")
 	}

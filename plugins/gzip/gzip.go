@@ -17,12 +17,16 @@ import (
 //go:embed schema.json
 var schemaJSON []byte
 
-// atOnce bounds how many answers are compressed at a time; one takes about 1 MiB. Those beyond it leave uncompressed.
-const atOnce = 1024
+const (
+	// budget bounds the memory in bytes for answers that are compressed at a time. Those beyond it leave uncompressed.
+	budget = 1 << 30
+	// size is what an encoder takes: 0.8 MiB at level 1, 1.4 MiB at level 9.
+	size = 5 << 18
+)
 
 // Kind declares the plugin. The plugins that it builds share their encoders.
 func Kind() phase.Kind {
-	encoders := compress.NewEncoders(atOnce)
+	encoders := compress.NewEncoders(budget)
 	return phase.Kind{
 		Name:     "gzip",
 		Priority: 995,
@@ -43,9 +47,8 @@ func build(conf []byte, env phase.Env, encoders *compress.Encoders) (any, error)
 	if _, err := gzip.NewWriterLevel(io.Discard, level); err != nil {
 		return nil, err
 	}
-	fresh := func() compress.Encoder {
+	return compress.New(compress.Gzip, rules, env, encoders, compress.Make{Settings: level, Size: size, Fresh: func() compress.Encoder {
 		z, _ := gzip.NewWriterLevel(io.Discard, level) // the level was tried above
 		return z
-	}
-	return compress.New(compress.Gzip, rules, env, encoders, level, fresh), nil
+	}}), nil
 }

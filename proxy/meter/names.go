@@ -29,6 +29,8 @@ const (
 	Faults              = OwnPrefix + "faults_total"
 	SnapshotPending     = OwnPrefix + "snapshot_pending"
 	Panics              = OwnPrefix + "panics_total"
+	HealthProbes        = OwnPrefix + "health_probes_total"
+	UpstreamAllDown     = OwnPrefix + "upstream_all_down"
 )
 
 // LatencyBuckets returns the upper bounds of the latency histograms in milliseconds (contract section 5). The caller owns the slice.
@@ -67,5 +69,7 @@ func known() []description {
 		{Faults, counterKind, "Requests that failed, by whose fault it was (client, gateway, upstream) and how."},
 		{SnapshotPending, gaugeKind, "Replaced configurations that still serve requests."},
 		{Panics, counterKind, "Panics caught while serving a request."},
+		{HealthProbes, counterKind, "Probes of upstream servers by what they showed."},
+		{UpstreamAllDown, gaugeKind, "1 for an upstream whose servers all fail their health checks, so that all are used, else 0."},
 	}
 }

@@ -66,6 +66,8 @@ type Settings struct {
 	Hostname   string
 	// AlwaysUpstreamStatus adds X-APISIX-Upstream-Status to every proxied answer, not only to 5xx (contract section 1.11).
 	AlwaysUpstreamStatus bool
+	// MaxPostArgs is the longest body in bytes in which post_arg variables are looked for; 0 leaves it at what the body room bears.
+	MaxPostArgs int
 }
 
 // Request is what goes to the upstream, and what came in where the two differ. Plugins change the Out fields and Header.

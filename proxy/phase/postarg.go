@@ -13,6 +13,9 @@ func (x *Exchange) PostArg(name string, dst []byte) ([]byte, bool) {
 
 func (x *Exchange) postArg(name string, dst []byte) ([]byte, expr.Kind) {
 	q := &x.Request
+	if limit := x.settings.MaxPostArgs; limit > 0 && len(q.Body) > limit {
+		return dst, expr.None
+	}
 	if name == "" || name[0] != '_' {
 		return body.Arg(q.ContentType, q.Body, name, dst)
 	}

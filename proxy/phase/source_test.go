@@ -239,3 +239,15 @@ func BenchmarkTimeLocal(b *testing.B) {
 		})
 	}
 }
+
+func TestPostArgsHaveALimit(t *testing.T) {
+	x := &Exchange{}
+	x.Begin(&Settings{MaxPostArgs: 12})
+	x.Request.ContentType = []byte("application/json")
+	for body, want := range map[string]string{`{"a":"fits"}`: "fits", `{"a":"fits"} `: ""} {
+		x.Request.Body = []byte(body)
+		if got, ok := x.PostArg(".a", nil); string(got) != want || ok != (want != "") {
+			t.Errorf("%s: %q %v", body, got, ok)
+		}
+	}
+}

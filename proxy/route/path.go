@@ -77,7 +77,15 @@ func dotSegment(b []byte) bool {
 // resolved and runs of slashes merged; a raw '#' (or '?') ends the path. An escaped '#', '?' or '%' is an ordinary byte. raw is the
 // path as sent, without the query; the empty one (as in `http://host`) gives "/". raw and dst must not overlap. On an error, which
 // is a PathError, dst comes back as it was.
-func AppendNormalized(dst, raw []byte) ([]byte, error) {
+func AppendNormalized(dst, raw []byte) ([]byte, error) { return appendNormalized(dst, raw, false) }
+
+// EncodedSlash stands for a slash that was sent as %2F in what AppendMarked returns. No path has this byte of its own.
+const EncodedSlash = 0
+
+// AppendMarked is AppendNormalized, except that an escaped slash belongs to its segment: it becomes the byte EncodedSlash.
+func AppendMarked(dst, raw []byte) ([]byte, error) { return appendNormalized(dst, raw, true) }
+
+func appendNormalized(dst, raw []byte, mark bool) ([]byte, error) {
 	start := len(dst)
 	if len(raw) == 0 {
 		return append(dst, '/'), nil
@@ -108,6 +116,10 @@ func AppendNormalized(dst, raw []byte) ([]byte, error) {
 				return dst[:start], ErrPathNUL
 			}
 			i += 2
+			if mark && c == '/' {
+				dst = append(dst, EncodedSlash)
+				continue
+			}
 		}
 		if c != '/' {
 			dst = append(dst, c)

@@ -64,10 +64,10 @@ func TestExplainIsWhereForwardGoes(t *testing.T) {
 }
 
 func TestExplainNodes(t *testing.T) {
-	u := explained(t, `{"name":"n","nodes":[{"host":"10.0.0.1","port":80,"weight":5},{"host":"::1","weight":2,"priority":1}]}`)
+	u := explained(t, `{"nodes":[{"host":"10.0.0.1","port":80,"weight":5},{"host":"[::1]","weight":2,"priority":1}]}`)
 	u.nodes[1].SetHealthy(false)
 	e, f := u.Explain(&phase.Exchange{})
-	want := Explanation{Name: "n", Type: balancer.RoundRobin, Next: "10.0.0.1:80", Nodes: []ExplainedNode{
+	want := Explanation{Name: "u", Type: balancer.RoundRobin, Next: "10.0.0.1:80", Nodes: []ExplainedNode{
 		{"10.0.0.1:80", 5, 0, true}, {"[::1]:80", 2, 1, false},
 	}}
 	if fmt.Sprintf("%+v", e) != fmt.Sprintf("%+v", want) || f != nil {

@@ -42,6 +42,7 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 		}
 		f := u.attempt(x, n)
 		if f == nil {
+			u.answered(n, x.Response.Status)
 			if u.observer != nil {
 				u.observer.Observe(i, x.Attempts.Head-x.Attempts.Connected)
 			}
@@ -50,10 +51,13 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 		x.Attempts.Note(f.Status)
 		switch {
 		case f.Retry == fault.Never, f.Retry == fault.Sent && !repeatable(&x.Request), try >= u.retries:
+			u.gaveUp(n, f)
 			return f
 		case u.retryTimeout > 0 && x.Elapsed()-start >= u.retryTimeout:
+			u.gaveUp(n, f)
 			return fault.RetryDeadline
 		}
+		u.failed(n, f)
 	}
 }
 

@@ -7,13 +7,16 @@ import (
 	"time"
 
 	"headgate/proxy/fault"
+	"headgate/proxy/meter"
+	"headgate/proxy/upstream/health"
 )
 
-// Hub owns every connection pool. Pools are shared by identity and counted, so that an edit of a route leaves the connections of its
-// upstream alone. It outlives all snapshots.
+// Hub owns every connection pool and all health checks. Pools are shared by identity and counted, so that an edit of a route leaves the
+// connections of its upstream alone. It outlives all snapshots.
 type Hub struct {
 	resolver *Resolver
 	failed   func(endpoint string, f *fault.Fault, err error)
+	monitor  *health.Monitor
 
 	mu    sync.Mutex
 	pools map[string]*Pool
@@ -25,15 +28,35 @@ type Hub struct {
 // sweepEvery is how often idle connections are looked through.
 const sweepEvery = time.Second
 
-// NewHub starts a hub; Close stops it. failed is told of every connection that could not be made, may be nil, and must not block.
+// HubOptions are what a Hub works with.
+type HubOptions struct {
+	Resolver *Resolver
+	// Failed is told of every connection that could not be made for a request. It may be nil and must not block.
+	Failed func(endpoint string, f *fault.Fault, err error)
+	// Meter gets the metrics of the health checks; nil: nobody does.
+	Meter *meter.Registry
+	// Prefix stands before the keys of documents in the contract's metrics; default "/apisix".
+	Prefix string
+	// Logf gets a line for every server whose health changes; nil drops it.
+	Logf func(format string, args ...any)
+}
+
+// NewHub starts a hub without metrics and log; Close stops it.
 func NewHub(r *Resolver, failed func(endpoint string, f *fault.Fault, err error)) *Hub {
-	h := &Hub{resolver: r, failed: failed, pools: map[string]*Pool{}, stop: make(chan struct{}), done: make(chan struct{})}
+	return NewHubWith(HubOptions{Resolver: r, Failed: failed})
+}
+
+// NewHubWith starts a hub; Close stops it.
+func NewHubWith(o HubOptions) *Hub {
+	h := &Hub{resolver: o.Resolver, failed: o.Failed, pools: map[string]*Pool{}, stop: make(chan struct{}), done: make(chan struct{})}
+	h.monitor = health.New(health.Options{Dial: h.dialProbe, Meter: o.Meter, Prefix: o.Prefix, Logf: o.Logf})
 	go h.sweep()
 	return h
 }
 
-// Close closes all idle connections and stops the hub's goroutine.
+// Close stops all probes and the hub's goroutines, and closes all idle connections.
 func (h *Hub) Close() {
+	h.monitor.Close()
 	close(h.stop)
 	<-h.done
 	h.mu.Lock()

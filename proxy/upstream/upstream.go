@@ -10,6 +10,7 @@ import (
 	"headgate/balancer"
 	"headgate/conf/resource"
 	"headgate/proxy/phase"
+	"headgate/proxy/upstream/health"
 )
 
 // Defaults fill in what an upstream document leaves open.
@@ -32,6 +33,8 @@ type Upstream struct {
 	observer balancer.Observer
 	// hash makes the key of consistent hashing, nil for the other rules.
 	hash *hashKey
+	// checks are the health checks, nil without any.
+	checks *health.Checker
 
 	passHost     string
 	rewriteHost  []byte
@@ -45,9 +48,10 @@ type Upstream struct {
 
 type node struct {
 	*balancer.Endpoint
-	pool *Pool
-	addr string // "host:port" for logs
-	host []byte // the Host of pass_host node
+	pool   *Pool
+	target *health.Target // nil without health checks
+	addr   string         // "host:port" for logs
+	host   []byte         // the Host of pass_host node
 }
 
 // Compile builds doc. prev is the upstream that it replaces, nil if none: picking goes on where prev is. It does no IO; the pools come
@@ -88,6 +92,8 @@ func Compile(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *
 		endpoints = append(endpoints, nd.Endpoint)
 		u.nodes = append(u.nodes, nd)
 	}
+	u.inherit(prev)
+	u.check(doc, security, prev)
 	u.retries = max(len(u.nodes)-1, 0)
 	if doc.Retries != nil {
 		u.retries = *doc.Retries
@@ -168,8 +174,9 @@ func (u *Upstream) WithTimeout(t *resource.Timeout) *Upstream {
 	return &c
 }
 
-// Close gives the pools back. Exchanges that are still running keep their connections until they end.
+// Close ends the health checks and gives the pools back. Exchanges that are still running keep their connections until they end.
 func (u *Upstream) Close() {
+	u.Withdraw()
 	for _, n := range u.nodes {
 		u.hub.release(n.pool)
 	}

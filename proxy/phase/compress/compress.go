@@ -38,18 +38,27 @@ var (
 	Brotli = &Coding{token: []byte("br"), status: func(s int) bool { return s >= 200 && s != 204 && s != 206 && s != 304 }}
 )
 
-// Encoders keeps the encoders of one kind of plugin for reuse and bounds how many work at a time: an encoder is the largest thing that an
-// exchange can hold on to. It is safe for concurrent use.
+// Encoders keeps the encoders of one kind of plugin for reuse and bounds the memory of those at work: an encoder is the largest thing that
+// an exchange can hold on to. It is safe for concurrent use.
 type Encoders struct {
-	limit   int64
-	working atomic.Int64
-	mu      sync.Mutex
-	pools   map[any]*sync.Pool
+	budget int64
+	used   atomic.Int64
+	mu     sync.Mutex
+	pools  map[any]*sync.Pool
 }
 
-// NewEncoders lets limit encoders work at a time. Answers beyond it leave as they are.
-func NewEncoders(limit int) *Encoders {
-	return &Encoders{limit: int64(limit), pools: map[any]*sync.Pool{}}
+// NewEncoders lets encoders work that take budget bytes together. Answers beyond it leave as they are.
+func NewEncoders(budget int64) *Encoders {
+	return &Encoders{budget: budget, pools: map[any]*sync.Pool{}}
+}
+
+// Make says how encoders of certain settings are made.
+type Make struct {
+	// Settings tells encoders apart that cannot stand in for each other. It is comparable.
+	Settings any
+	// Size is about what one takes, in bytes.
+	Size  int64
+	Fresh func() Encoder
 }
 
 // pool returns the encoders with the same settings.
@@ -70,13 +79,13 @@ type Plugin struct {
 	coding   *Coding
 	encoders *Encoders
 	pool     *sync.Pool
-	fresh    func() Encoder
+	make     Make
 	slot     int
 }
 
-// New makes the plugin. settings tells encoders apart that cannot stand in for each other; fresh makes one.
-func New(coding *Coding, rules Rules, env phase.Env, encoders *Encoders, settings any, fresh func() Encoder) *Plugin {
-	return &Plugin{rules: rules, coding: coding, encoders: encoders, pool: encoders.pool(settings), fresh: fresh, slot: env.Slot()}
+// New makes the plugin.
+func New(coding *Coding, rules Rules, env phase.Env, encoders *Encoders, m Make) *Plugin {
+	return &Plugin{rules: rules, coding: coding, encoders: encoders, pool: encoders.pool(m.Settings), make: m, slot: env.Slot()}
 }
 
 // work is the compression of one body.
@@ -126,15 +135,15 @@ func (p *Plugin) Response(x *phase.Exchange) {
 	x.Response.HeadLength = -1
 }
 
-// acquire returns nil when too many encoders are at work.
+// acquire returns nil when the encoders at work leave no room for another one.
 func (p *Plugin) acquire() *work {
-	if p.encoders.working.Add(1) > p.encoders.limit {
-		p.encoders.working.Add(-1)
+	if p.encoders.used.Add(p.make.Size) > p.encoders.budget {
+		p.encoders.used.Add(-p.make.Size)
 		return nil
 	}
 	w, _ := p.pool.Get().(*work)
 	if w == nil {
-		w = &work{encoder: p.fresh()}
+		w = &work{encoder: p.make.Fresh()}
 	}
 	return w
 }
@@ -177,7 +186,7 @@ func (p *Plugin) Done(x *phase.Exchange) {
 		return
 	}
 	s.Ptr = nil
-	p.encoders.working.Add(-1)
+	p.encoders.used.Add(-p.make.Size)
 	w.begun, w.passing, w.flush = false, false, false
 	if w.out.b = w.out.b[:0]; cap(w.out.b) > maxKept {
 		w.out.b = nil

@@ -47,7 +47,7 @@ type rig struct {
 	instances []phase.Instance
 }
 
-func (r *rig) add(t testing.TB, coding *compress.Coding, conf string, limit int) {
+func (r *rig) add(t testing.TB, coding *compress.Coding, conf string, limit int64) {
 	t.Helper()
 	rules, _, err := compress.Read([]byte(conf))
 	if err != nil {
@@ -57,7 +57,7 @@ func (r *rig) add(t testing.TB, coding *compress.Coding, conf string, limit int)
 	if coding == compress.Brotli {
 		fresh = newBrotli
 	}
-	p := compress.New(coding, rules, &r.e, compress.NewEncoders(limit), 1, fresh)
+	p := compress.New(coding, rules, &r.e, compress.NewEncoders(limit), compress.Make{Settings: 1, Size: 1, Fresh: fresh})
 	r.instances = append(r.instances, phase.Instance{Plugin: p})
 }
 

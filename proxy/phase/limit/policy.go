@@ -3,7 +3,6 @@ package limit
 import (
 	"bytes"
 	_ "embed"
-	"errors"
 )
 
 //go:embed redis.json
@@ -17,12 +16,4 @@ var clusterJSON []byte
 func WithPolicies(schema []byte) []byte {
 	schema = bytes.Replace(schema, []byte(`{"$ref": "redis.json"}`), redisJSON, 1)
 	return bytes.Replace(schema, []byte(`{"$ref": "redis-cluster.json"}`), clusterJSON, 1)
-}
-
-// CheckPolicy refuses the policies that count outside of this process. An empty policy is local.
-func CheckPolicy(policy string) error {
-	if policy == "" || policy == "local" {
-		return nil
-	}
-	return errors.New("policy " + policy + " is not available in this version")
 }

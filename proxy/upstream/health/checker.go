@@ -121,7 +121,7 @@ func (m *Monitor) Prepare(s Spec, prev *Checker) *Checker {
 			made[id] = t
 			t.health.Ramps = s.Checks.SlowStart > 0
 			c.targets = append(c.targets, t)
-			c.plans = append(c.plans, c.plan(&s, n.Host))
+			c.plans = append(c.plans, c.newPlan(&s, n.Host))
 		}
 		c.ofNode = append(c.ofNode, t)
 		if n.Weight > 0 {
@@ -137,7 +137,7 @@ func (m *Monitor) Prepare(s Spec, prev *Checker) *Checker {
 // Target returns the target of the i-th node of the spec.
 func (c *Checker) Target(i int) *Target { return c.ofNode[i] }
 
-func (c *Checker) plan(s *Spec, node string) plan {
+func (c *Checker) newPlan(s *Spec, node string) plan {
 	host := probeHost(s, node)
 	p := plan{Checker: c, request: probeRequest(s.Checks.Active, host)}
 	if s.Checks.Active.Type == "https" {

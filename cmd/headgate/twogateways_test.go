@@ -1,0 +1,265 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"headgate/conf/store/etcd/etcdtest"
+)
+
+// pair is two gateways on one etcd.
+type pair struct {
+	gates  [2]*gate
+	server *etcdtest.Server
+	u      *upstreamServer
+}
+
+func startPair(t testing.TB) *pair {
+	t.Helper()
+	p := &pair{server: etcdtest.Start(t, etcdtest.Options{}), u: newUpstream(t, "alive", nil)}
+	for i := range p.gates {
+		p.gates[i] = startGate(t, onEtcd(t, p.server.Endpoint()))
+	}
+	return p
+}
+
+// TestTwoGateways: what is written through one gateway is in force on the other.
+func TestTwoGateways(t *testing.T) {
+	p := startPair(t)
+	t.Run("effect", p.effect)
+	t.Run("consumers", p.consumers)
+	t.Run("ttl", p.ttl)
+	t.Run("patches", p.patches)
+}
+
+// effect measures from the acknowledgement on one gateway to the effect on the other.
+func (p *pair) effect(t *testing.T) {
+	const writes = 150
+	var took []time.Duration
+	for i := range writes {
+		from, to := p.gates[i%2], p.gates[1-i%2]
+		text := strconv.Itoa(i)
+		from.configure("PUT", "/routes/shared", fmt.Sprintf(`{"uri":"/shared",%s}`, answering(text)))
+		begun := time.Now()
+		if !from.answers("/shared", text) {
+			t.Fatal("what was acknowledged is not in force where it was written")
+		}
+		eventually(t, "the effect", func() bool { return to.answers("/shared", text) })
+		took = append(took, time.Since(begun))
+	}
+	slices.Sort(took)
+	t.Logf("from the acknowledgement on one gateway to the effect on the other, %d writes: p50 %v, p90 %v, p99 %v, longest %v",
+		writes, took[writes/2], took[writes*9/10], took[writes*99/100], took[writes-1])
+
+	p.gates[0].configure("DELETE", "/routes/shared", "")
+	eventually(t, "the deletion", func() bool { return p.gates[1].isGone("/shared") })
+}
+
+// consumers with credentials authenticate on both gateways, whoever wrote them.
+func (p *pair) consumers(t *testing.T) {
+	a, b := p.gates[0], p.gates[1]
+	a.configure("PUT", "/routes/guarded", fmt.Sprintf(`{"uri":"/guarded","plugins":{"key-auth":{}},"upstream":{"nodes":{%q:1}}}`, p.u.addr))
+	b.configure("PUT", "/consumers", `{"username":"jack"}`)
+	status := func(g *gate, key string) int {
+		return g.send("GET", "http://"+g.addr+"/guarded", "", "apikey: "+key).status
+	}
+	eventually(t, "the consumer", func() bool { return a.admin("GET", "/consumers/jack", "").status == http.StatusOK })
+	a.configure("PUT", "/consumers/jack/credentials/one", `{"plugins":{"key-auth":{"key":"one-key"}}}`)
+	for _, g := range p.gates {
+		eventually(t, "the credential", func() bool { return status(g, "one-key") == http.StatusOK })
+		if got := status(g, "other-key"); got != http.StatusUnauthorized {
+			t.Errorf("with another key: %d", got)
+		}
+	}
+	b.configure("PUT", "/consumers/jack/credentials/one", `{"plugins":{"key-auth":{"key":"other-key"}}}`)
+	for _, g := range p.gates {
+		eventually(t, "the other key", func() bool {
+			return status(g, "other-key") == http.StatusOK && status(g, "one-key") == http.StatusUnauthorized
+		})
+	}
+	a.configure("DELETE", "/consumers/jack", "")
+	for _, g := range p.gates {
+		eventually(t, "the end of the consumer", func() bool { return status(g, "other-key") == http.StatusUnauthorized })
+		if got := g.admin("GET", "/consumers/jack/credentials", ""); got.status != http.StatusNotFound {
+			t.Errorf("credentials outlive their consumer: %v", got)
+		}
+	}
+}
+
+// ttl: a document with a limited life ends on both gateways.
+func (p *pair) ttl(t *testing.T) {
+	p.gates[0].configure("PUT", "/routes/brief?ttl=1", fmt.Sprintf(`{"uri":"/brief",%s}`, answering("brief")))
+	eventually(t, "the route", func() bool { return p.gates[1].answers("/brief", "brief") })
+	for _, g := range p.gates {
+		eventually(t, "the end of the route", func() bool { return g.isGone("/brief") })
+		if got := g.admin("GET", "/routes/brief", ""); got.status != http.StatusNotFound {
+			t.Errorf("the document outlives its time: %v", got)
+		}
+	}
+}
+
+// patches of one document through both gateways at a time: each that was acknowledged is in the document.
+func (p *pair) patches(t *testing.T) {
+	const each = 40
+	p.gates[0].configure("PUT", "/routes/labelled", fmt.Sprintf(`{"uri":"/labelled","labels":{"zero":"0"},%s}`, answering("x")))
+	eventually(t, "the route", func() bool { return p.gates[1].answers("/labelled", "x") })
+	var writing sync.WaitGroup
+	conflicts := [2]int{}
+	for i, g := range p.gates {
+		writing.Go(func() {
+			for n := range each {
+				label := fmt.Sprintf("%d-%d", i, n)
+				for deadline := time.Now().Add(patience); ; {
+					a := g.admin("PATCH", "/routes/labelled", fmt.Sprintf(`{"labels":{%q:"set"}}`, label))
+					if a.status == http.StatusOK {
+						break
+					}
+					// A lost race is told, in the contract's words, and nothing has happened.
+					if want := "value changed before overwritten"; a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, want) || time.Now().After(deadline) {
+						t.Errorf("PATCH: %v", a)
+						return
+					}
+					conflicts[i]++
+				}
+			}
+		})
+	}
+	writing.Wait()
+	t.Logf("%d patches, %v lost races", 2*each, conflicts)
+	for _, g := range p.gates {
+		eventually(t, "all labels", func() bool {
+			var got struct {
+				Value struct{ Labels map[string]string }
+			}
+			if err := json.Unmarshal([]byte(g.admin("GET", "/routes/labelled", "").body), &got); err != nil {
+				t.Fatal(err)
+			}
+			return len(got.Value.Labels) == 2*each+1
+		})
+	}
+}
+
+// dumped are the collections that a dump compares.
+var dumped = [...]string{"/routes", "/services", "/upstreams", "/consumers", "/consumers/jack/credentials", "/consumers/jill/credentials", "/plugin_configs", "/global_rules", "/plugin_metadata"}
+
+// dump returns everything that the Admin API of g shows.
+func dump(g *gate) map[string]string {
+	g.t.Helper()
+	all := map[string]string{}
+	for _, path := range dumped {
+		all[path] = g.admin("GET", path, "").body
+	}
+	return all
+}
+
+// TestTwoGatewaysStorm: after random writes through both gateways, they show the same documents with the same revisions, and what is in
+// force on them is the same.
+func TestTwoGatewaysStorm(t *testing.T) {
+	p := startPair(t)
+	flow := startStorm(t, p)
+	for _, g := range p.gates {
+		if left := len(g.applier.LeftOut()); left > 0 {
+			t.Logf("left out: %v", g.applier.LeftOut())
+		}
+	}
+	eventually(t, "both gateways to be at one revision", func() bool { return p.gates[0].applier.Revision() == p.gates[1].applier.Revision() })
+	if diff := cmp.Diff(dump(p.gates[0]), dump(p.gates[1])); diff != "" {
+		t.Errorf("the gateways differ:\n%s", diff)
+	}
+	for i := range stormDocuments {
+		path := fmt.Sprintf("http://%%s/storm-%d", i)
+		one, two := p.gates[0].send("GET", fmt.Sprintf(path, p.gates[0].addr), ""), p.gates[1].send("GET", fmt.Sprintf(path, p.gates[1].addr), "")
+		if one.status != two.status || one.body != two.body {
+			t.Errorf("/storm-%d: %v and %v", i, one, two)
+		}
+	}
+	// A gateway that starts now agrees with both.
+	third := startGate(t, onEtcd(t, p.server.Endpoint()))
+	if diff := cmp.Diff(dump(p.gates[0]), dump(third)); diff != "" {
+		t.Errorf("a gateway that starts later differs:\n%s", diff)
+	}
+	flow.report(t)
+}
+
+const (
+	stormWrites    = 150 // of each client
+	stormDocuments = 6   // of each kind
+)
+
+// writeStorm counts the answers of a storm.
+type writeStorm struct {
+	mu      sync.Mutex
+	answers map[string]int
+}
+
+// startStorm lets two clients at each gateway write at random, and waits until they are done.
+func startStorm(t *testing.T, p *pair) *writeStorm {
+	t.Helper()
+	s := &writeStorm{answers: map[string]int{}}
+	var clients sync.WaitGroup
+	for i := range 4 {
+		clients.Go(func() {
+			random := rand.New(rand.NewPCG(7, uint64(i)))
+			g := p.gates[i%2]
+			for range stormWrites {
+				s.write(t, g, random)
+			}
+		})
+	}
+	clients.Wait()
+	return s
+}
+
+// write makes one random write; what the answer may be is in its judgement.
+func (s *writeStorm) write(t *testing.T, g *gate, random *rand.Rand) {
+	n, m := random.IntN(stormDocuments), random.IntN(stormDocuments)
+	text := strconv.Itoa(random.IntN(1000))
+	who := [...]string{"jack", "jill"}[random.IntN(2)]
+	put := func(path, body string) answer { return g.admin("PUT", path, body) }
+	var a answer
+	switch kind := random.IntN(12); kind {
+	case 0, 1:
+		a = put(fmt.Sprintf("/routes/%d", n), fmt.Sprintf(`{"uri":"/storm-%d",%s}`, n, answering(text)))
+	case 2:
+		a = put(fmt.Sprintf("/routes/%d", n), fmt.Sprintf(`{"uri":"/storm-%d","service_id":"%d"}`, n, m))
+	case 3:
+		a = put(fmt.Sprintf("/services/%d", n), fmt.Sprintf(`{"upstream_id":"%d",%s}`, m, answering("service "+text)))
+	case 4:
+		a = put(fmt.Sprintf("/upstreams/%d", n), fmt.Sprintf(`{"nodes":{"127.0.0.1:1":%s}}`, text))
+	case 5:
+		a = put("/consumers", fmt.Sprintf(`{"username":%q,"desc":%q}`, who, text))
+	case 6:
+		a = put(fmt.Sprintf("/consumers/%s/credentials/%d", who, n), fmt.Sprintf(`{"plugins":{"key-auth":{"key":"%s-%d"}}}`, who, n))
+	case 7:
+		a = g.admin("DELETE", [...]string{"/routes/", "/services/", "/upstreams/"}[random.IntN(3)]+strconv.Itoa(n), "")
+	case 8:
+		a = g.admin("DELETE", "/consumers/"+who, "")
+	case 9:
+		a = g.admin("PATCH", fmt.Sprintf("/routes/%d", n), fmt.Sprintf(`{"desc":%q}`, text))
+	case 10:
+		a = put("/plugin_configs/"+strconv.Itoa(n), fmt.Sprintf(`{%s}`, answering(text)))
+	case 11:
+		a = put("/plugin_metadata/cors", fmt.Sprintf(`{"allow_origins":{"a":"http://%s.example"}}`, text))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answers[fmt.Sprintf("%d %.60s", a.status, a.body[:min(len(a.body), 60)*min(1, a.status/300)])]++
+	if a.status >= 500 && !strings.Contains(a.body, "value changed before overwritten") {
+		t.Errorf("%v", a)
+	}
+}
+
+func (s *writeStorm) report(t *testing.T) {
+	t.Helper()
+	t.Logf("%v", s.answers)
+}

@@ -1,0 +1,103 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+
+	"headgate/balancer"
+	"headgate/conf/resource"
+	"headgate/proxy/fault"
+	"headgate/proxy/upstream/health"
+)
+
+// check prepares the health checks of doc for the nodes of u. Nothing is probed before Publish.
+func (u *Upstream) check(doc *resource.Upstream, security TLSOptions, prev *Upstream) {
+	if doc.Checks == nil || doc.Checks.Active == nil { // passive checks alone could never bring a server back
+		return
+	}
+	spec := health.Spec{Checks: doc.Checks, PassHost: doc.PassHost, UpstreamHost: doc.UpstreamHost}
+	spec.TLS = func(serverName string, verify bool) *tls.Config {
+		o := security
+		o.ServerName, o.Verify = serverName, verify
+		return o.config()
+	}
+	for _, n := range u.nodes {
+		spec.Nodes = append(spec.Nodes, health.Node{Host: n.Host, Port: int(n.Port), Weight: n.Weight})
+	}
+	var before *health.Checker
+	if prev != nil {
+		before = prev.checks
+	}
+	u.checks = u.hub.monitor.Prepare(spec, before)
+	for i, n := range u.nodes {
+		n.target = u.checks.Target(i)
+		n.Judge(n.target.Health())
+	}
+}
+
+// inherit makes the nodes of u share what is under way at those of prev, which may be nil.
+func (u *Upstream) inherit(prev *Upstream) {
+	if prev == nil {
+		return
+	}
+	old := make(map[string]*balancer.Endpoint, len(prev.nodes))
+	for _, n := range prev.nodes {
+		old[n.ID()] = n.Endpoint
+	}
+	for _, n := range u.nodes {
+		if e := old[n.ID()]; e != nil {
+			n.Succeed(e)
+		}
+	}
+}
+
+// Publish starts the health checks, in the place of those of the version that u was compiled after. key is that of the document that holds
+// u ("upstreams/1"), under which operators find them. It is called when exchanges can reach u, and does nothing without checks.
+func (u *Upstream) Publish(key string) {
+	if u.checks != nil {
+		u.hub.monitor.Start(u.checks, key)
+	}
+}
+
+// Withdraw ends the probes: u is not in force any more, though exchanges may still use it. What another version has taken over goes on.
+func (u *Upstream) Withdraw() {
+	if u.checks != nil {
+		u.hub.monitor.Withdraw(u.checks)
+	}
+}
+
+// Health returns what is known about the upstreams in force that have health checks, in any order.
+func (h *Hub) Health() []health.Checked { return h.monitor.Checked() }
+
+// dialProbe connects to a server as requests do, without a pool.
+func (h *Hub) dialProbe(ctx context.Context, host string, port int) (net.Conn, error) {
+	addrs, err := h.resolver.lookup(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	d := &dialer{host: host, port: portText(port), resolver: h.resolver}
+	return d.dialOne(ctx, addrs)
+}
+
+// Passive checks count the final status, and every failure that was followed by another attempt (contract section 3.4). What the
+// gateway or the client broke says nothing of the server.
+
+func (u *Upstream) answered(n *node, status int) {
+	if u.checks != nil {
+		u.checks.Answered(n.target, status)
+	}
+}
+
+// gaveUp counts the failure of the last attempt, which the client sees as the status that it stands for.
+func (u *Upstream) gaveUp(n *node, f *fault.Fault) {
+	if u.checks != nil && f.Side == fault.Upstream {
+		u.checks.Answered(n.target, f.Status)
+	}
+}
+
+func (u *Upstream) failed(n *node, f *fault.Fault) {
+	if u.checks != nil && f.Side == fault.Upstream {
+		u.checks.Failed(n.target, f.Status == fault.HeadTimeout.Status)
+	}
+}
