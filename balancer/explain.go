@@ -23,7 +23,7 @@ func KindOf(p Picker) string {
 }
 
 // Peek returns what Pick would return for the first attempt of a request with that key, or -1, and changes nothing. Where Pick takes the
-// better of two that it draws (ewma), Peek returns the best of all.
+// better of two that it draws (ewma), Peek returns the best of all; and a node that Pick still spares (Health.SetShare) counts as a whole one.
 func Peek(p Picker, key uint64) int {
 	switch p := p.(type) {
 	case *roundRobin:
@@ -53,7 +53,7 @@ func peek[G group](r *ranked[G], in func(g G, need demand) int) int {
 func (g *rrGroup) peek(need demand) int {
 	n, _ := g.seq.Peek()
 	for i := range uint64(maxSkips + 1) {
-		if m := &g.members[g.seq.table.At(n+i)]; m.usable(nil, need) {
+		if m := &g.members[g.seq.table.At(n+i)]; need != anyone && m.usable(nil, need) {
 			return m.index
 		}
 	}

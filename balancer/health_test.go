@@ -99,6 +99,47 @@ func TestShareInPriority(t *testing.T) {
 	}
 }
 
+// TestAllDown: when health is ignored, the weights still count, and nobody is left out by the rhythm of the search for somebody healthy.
+func TestAllDown(t *testing.T) {
+	for _, kind := range kinds {
+		for _, weights := range [][]uint64{{1, 1}, {1, 3}, {1, 1, 1}, {2, 1, 1}} {
+			eps := endpoints(weights...)
+			p := picker(t, kind, eps, nil)
+			var total uint64
+			for i, e := range eps {
+				e.SetHealthy(false)
+				total += weights[i]
+			}
+			counts := make([]float64, len(eps))
+			const picks = 4000
+			for n := range uint64(picks) {
+				next := Peek(p, n)
+				i := p.Pick(nil, n)
+				if i < 0 || kind != EWMA && i != next {
+					t.Fatalf("%s %v: %d serves, and %d was to be next", kind, weights, i, next)
+				}
+				counts[i]++
+			}
+			for i, n := range counts {
+				want := float64(weights[i]) / float64(total)
+				if kind == LeastConn || kind == EWMA { // nothing is under way and nothing was measured
+					want = 0
+				}
+				if n == 0 && kind != LeastConn || want > 0 && math.Abs(n/picks-want) > 0.1 {
+					t.Errorf("%s %v: %d has %.3f of the picks, want %.3f", kind, weights, i, n/picks, want)
+				}
+			}
+		}
+	}
+	eps := endpoints(1, 1)
+	p := picker(t, LeastConn, eps, nil)
+	eps[0].SetHealthy(false)
+	eps[1].SetHealthy(false)
+	if a, b := p.Pick(nil, 0), p.Pick(nil, 0); a == b {
+		t.Errorf("of two equals that are down, least_conn picks %d twice", a)
+	}
+}
+
 // TestJudge: one verdict holds for all endpoints that share it, in every picker, at the next pick.
 func TestJudge(t *testing.T) {
 	var h Health

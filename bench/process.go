@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	readyTimeout = 10 * time.Second // for a process to accept connections
+	readyTimeout = 60 * time.Second // for a process to accept connections, a large configuration loaded
 	stopGrace    = 10 * time.Second // between SIGTERM and SIGKILL
 	logTail      = 2 << 10          // bytes of a failed process's output that are shown
 )

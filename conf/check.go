@@ -59,6 +59,23 @@ func (k checker) gateway() {
 	}
 	k.prefixes("gateway.trusted_addresses", g.TrustedAddresses)
 	k.size("gateway.max_post_args_size", g.MaxPostArgsSize, KiB, maxBody)
+	k.gatewayTLS()
+}
+
+func (k checker) gatewayTLS() {
+	t := &k.c.Gateway.TLS
+	k.oneOf("gateway.tls.min_version", t.MinVersion, TLS12, TLS13)
+	k.positive("gateway.tls.handshake_timeout", t.HandshakeTimeout)
+	k.number("gateway.tls.max_handshakes", t.MaxHandshakes, 1, 1<<20)
+	if t.FallbackSNI != "" && !namePattern.MatchString(t.FallbackSNI) {
+		k.add("gateway.tls.fallback_sni", fmt.Sprintf(`expected the name of a server such as "www.example.com", or "" for none, got %q`, t.FallbackSNI))
+	}
+	switch {
+	case t.CertFile != "" && t.KeyFile == "":
+		k.add("gateway.tls.key_file", "expected the path of the key that belongs to gateway.tls.cert_file")
+	case t.CertFile == "" && t.KeyFile != "":
+		k.add("gateway.tls.cert_file", "expected the path of the certificate that belongs to gateway.tls.key_file")
+	}
 }
 
 func (k checker) admin() {
@@ -136,6 +153,9 @@ func (k checker) listeners() {
 	for i, address := range k.c.Gateway.Listen {
 		collect(true, indexKey("gateway.listen", i), address)
 	}
+	for i, address := range k.c.Gateway.TLS.Listen {
+		collect(true, indexKey("gateway.tls.listen", i), address)
+	}
 	collect(k.c.Admin.Enabled, "admin.listen", k.c.Admin.Listen)
 	collect(k.c.Metrics.Enabled, "metrics.listen", k.c.Metrics.Listen)
 	collect(k.c.Control.Enabled, "control.listen", k.c.Control.Listen)
@@ -179,6 +199,7 @@ func parseListen(address string) (listener, error) {
 var (
 	versionPattern  = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
 	idPattern       = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`) // contract section 1.7
+	namePattern     = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,252}[a-zA-Z0-9])?$`)
 	usernamePattern = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,256}$`) // the same
 )
 

@@ -31,6 +31,9 @@ const (
 	AccessLogStdout = "stdout"
 	AccessLogOff    = "off"
 
+	TLS12 = "1.2"
+	TLS13 = "1.3"
+
 	AuditStderr = "stderr"
 	AuditOff    = "off"
 )
@@ -95,6 +98,21 @@ type Gateway struct {
 	MatchURIEncodedSlash    bool `toml:"match_uri_encoded_slash"`    // %2F stays a letter of its segment while routes are matched
 	NormalizeURILikeServlet bool `toml:"normalize_uri_like_servlet"` // ;parameters are cut and the path is resolved before matching
 	MaxPostArgsSize         Size `toml:"max_post_args_size"`         // largest body in which post_arg variables are looked for
+
+	TLS GatewayTLS `toml:"tls"`
+}
+
+// GatewayTLS is how clients are served over TLS. Certificates are ssl resources.
+type GatewayTLS struct {
+	Listen           []string `toml:"listen"`      // as gateway.listen
+	MinVersion       string   `toml:"min_version"` // TLS12 or TLS13; an ssl resource with ssl_protocols has its own
+	HTTP2            bool     `toml:"http2"`
+	SessionTickets   bool     `toml:"session_tickets"`
+	HandshakeTimeout Duration `toml:"handshake_timeout"` // from the connection to the end of its handshake
+	MaxHandshakes    int      `toml:"max_handshakes"`    // under way at the same time
+	FallbackSNI      string   `toml:"fallback_sni"`      // what clients ask for that name no server; "" = nothing
+	CertFile         string   `toml:"cert_file"`         // for names that no ssl resource has, with KeyFile; "" = they are refused
+	KeyFile          string   `toml:"key_file"`
 }
 
 // Admin is the Admin API listener (contract section 1.1).
@@ -184,6 +202,14 @@ func Default() *Config {
 			ServerHeader:     "Headgate",
 			TrustedAddresses: []string{},
 			MaxPostArgsSize:  64 * MiB,
+			TLS: GatewayTLS{
+				Listen:           []string{},
+				MinVersion:       TLS12,
+				HTTP2:            true,
+				SessionTickets:   true,
+				HandshakeTimeout: Duration(10 * time.Second),
+				MaxHandshakes:    1024,
+			},
 		},
 		Admin: Admin{
 			Enabled:     true,

@@ -16,6 +16,9 @@ const (
 // must be closed already. It returns how many connections were cut off in the middle of a request.
 func (s *Server) Drain(ctx context.Context, grace time.Duration) int {
 	s.g.draining.Store(true)
+	if s.goAway != nil {
+		s.goAway()
+	}
 	quietFrom := time.Now().Add(grace)
 	s.await(ctx, func() bool {
 		return s.open.Load() == 0 || s.busy.Load() == 0 && !time.Now().Before(quietFrom)
@@ -47,6 +50,7 @@ func (s *Server) hangUp() (busy int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
+	s.tls.gate.close()
 	for c := range s.conns {
 		if c.busy.Load() {
 			busy++

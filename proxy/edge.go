@@ -63,6 +63,9 @@ func (x *exchange) describe(ctx *fasthttp.RequestCtx) {
 	q.Method, q.Body = h.Method(), ctx.Request.Body()
 	q.RawPath, q.Query = cutQuery(h.RequestURI())
 	q.HTTP10 = string(h.Protocol()) == "HTTP/1.0"
+	if c := x.conn(); c != nil && c.tls != nil {
+		q.HTTP2 = c.tls.http2
+	}
 	q.Length = int64(len(q.Method)+len(h.RequestURI())+len("  HTTP/1.1\r\n")+max(len(h.RawHeaders()), len("\r\n"))) + int64(len(q.Body))
 }
 

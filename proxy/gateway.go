@@ -87,6 +87,10 @@ func (x *exchange) request() phase.Verdict {
 	q := &x.query
 	q.Host, q.HostPort, q.Path = x.Request.Host, x.hostport, x.Request.Path
 	q.Method, q.Remote = route.MethodBit(x.Request.Method), x.Client.Addr
+	if f := x.challenge(); f != nil {
+		x.Fail(f)
+		return phase.Stop
+	}
 	global := x.snap.Global()
 	r, ok := x.snap.Find(q, x, &x.Match)
 	if !ok {

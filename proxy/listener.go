@@ -28,6 +28,7 @@ type edgeConn struct {
 	bodyEnd  time.Time     // when the request body that is being read must be there; zero outside bodies
 	busy     atomic.Bool   // a request is under way
 	tunnel   *tunnel       // what it carries since it has switched protocols
+	tls      *tlsConn      // that lies over it; nil on a plain connection
 }
 
 func newEdgeConn(c net.Conn) *edgeConn {
@@ -39,11 +40,16 @@ func newEdgeConn(c net.Conn) *edgeConn {
 
 // edgeConnOf finds the connection below TLS, or what fasthttp was given itself; nil when it did not come from a Listener.
 func edgeConnOf(nc net.Conn) *edgeConn {
-	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
+	switch c := nc.(type) {
+	case *edgeConn:
+		return c
+	case *tlsConn:
+		return c.raw
+	case *tls.Conn:
+		inner, _ := c.NetConn().(*edgeConn)
+		return inner
 	}
-	c, _ := nc.(*edgeConn)
-	return c
+	return nil
 }
 
 // bodyMark in a read deadline says that it is the end of a whole request body: fasthttp's hook between head and body knows no

@@ -37,6 +37,8 @@ type ServerOptions struct {
 	UpgradeLifetime time.Duration
 	// MaxConnections bounds the clients that are connected at the same time; 0 = the default of 256Ki.
 	MaxConnections int
+	// TLS is for ServeTLS.
+	TLS TLSOptions
 	// Server is the Server header of answers; "" lets the upstream's pass.
 	Server string
 	// Trusted are the peers whose X-Real-IP and X-Forwarded-* are believed.
@@ -66,6 +68,8 @@ type ServerOptions struct {
 type Server struct {
 	g        *Gateway
 	http     *fasthttp.Server
+	tls      *tlsEdge
+	goAway   func()        // tells HTTP/2 clients that the service is ending; nil without HTTP/2
 	patience time.Duration // for writes
 	pause    time.Duration // within a request body
 	open     atomic.Int64  // connections
@@ -89,7 +93,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		panics:   o.Meter.Counter(meter.Panics),
 		faults:   map[*fault.Fault]*meter.Counter{},
 	}
-	for _, f := range append(fault.All(), expectationFailed, upgradeIdle, upgradeExpired) {
+	for _, f := range append(fault.All(), expectationFailed, upgradeIdle, upgradeExpired, misdirected, unproved) {
 		g.faults[f] = o.Meter.Counter(meter.Faults, meter.Label{Name: "side", Value: f.Side.String()}, meter.Label{Name: "code", Value: f.Code})
 	}
 	if o.Log != nil && o.Log.Enabled() && o.Format != nil {
@@ -115,6 +119,10 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		Logger:                        &complaints{errorf: o.Errorf},
 		ConnState:                     s.connState,
 		// No WriteTimeout: it would run from the first byte of an answer to its last. See edgeConn.Write.
+	}
+	s.tls = newTLSEdge(live, o.TLS, o.Meter)
+	if o.TLS.HTTP2 {
+		s.http.NextProto(protoHTTP2, newH2(s, o).serve)
 	}
 	s.metrics(o.Meter)
 	return s

@@ -305,3 +305,49 @@ func TestUpgradeLeavesNothing(t *testing.T) {
 		t.Errorf("%d bytes were counted", got)
 	}
 }
+
+// TestUpgradeKeepsOneSnapshot: a tunnel keeps the configuration that it began under, and none of those that came and went after it.
+func TestUpgradeKeepsOneSnapshot(t *testing.T) {
+	s := newSwitcher(t, nil, serveWebSocket)
+	r := newGate(t, defaults()).upgrading(s, withProbe)
+	c := r.dial(t)
+	c.ask()
+	for range 5 {
+		r.upgrading(s, withProbe, `"labels":{"a":"b"}`).upgrading(s, withProbe)
+	}
+	if got := r.compiler.Collect(func(f func()) { f() }); got != 1 {
+		t.Errorf("%d former snapshots are kept", got)
+	}
+	_ = writeFrame(c, opText, []byte("still there"), true)
+	if _, got, err := readFrame(c.in); err != nil || string(got) != "still there" {
+		t.Errorf("%q, %v", got, err)
+	}
+	_ = c.Close()
+	r.settled(s, 1)
+}
+
+func FuzzAsksUpgrade(f *testing.F) {
+	f.Add("websocket", "Upgrade")
+	f.Add("foo/1.1 , bar", "keep-alive,upgrade")
+	f.Add("websocket,H2C", "upgrade")
+	f.Add(",", "upgrade,")
+	f.Fuzz(func(t *testing.T, upgrade, connection string) {
+		q := &phase.Request{Method: []byte("GET"), Upgrade: []byte(upgrade)}
+		if !asksUpgrade(q, [][]byte{[]byte(connection)}) {
+			return
+		}
+		if !strings.Contains(strings.ToLower(connection), "upgrade") {
+			t.Errorf("asked by Connection %q", connection)
+		}
+		for p := range strings.SplitSeq(upgrade, ",") {
+			name, _, _ := strings.Cut(strings.ToLower(strings.Trim(p, " \t")), "/")
+			switch name {
+			case "", "h2c", "h2", "h3", "http", "tls":
+				t.Errorf("offered %q", upgrade)
+			}
+			if strings.ContainsAny(name, " \t\r\n\x00") {
+				t.Errorf("offered %q", upgrade)
+			}
+		}
+	})
+}

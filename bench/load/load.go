@@ -1,5 +1,6 @@
-// Package load is a closed-loop HTTP/1.1 load generator: every connection
-// sends its next request as soon as the answer to the last one is complete.
+// Package load is an HTTP/1.1 load generator. In a closed loop every connection
+// sends its next request as soon as the answer to the last one is complete; in
+// an open one requests are due at fixed times, whatever became of those before.
 // It checks every answer and counts everything that is not as expected.
 package load
 
@@ -14,14 +15,26 @@ import (
 	"time"
 )
 
-// Config describes one load. All fields are required.
+// Config describes one load. All fields are required but for the last two.
 type Config struct {
 	Addr     string        // host:port to dial
 	Conns    int           // concurrent keep-alive connections, one request in flight on each
 	Request  []byte        // the whole request as it goes on the wire; only read
-	WantBody int           // length that the body of every answer must have, bytes
+	WantBody int           // length that the body of every answer must have, bytes; AnyBody takes every length
 	Timeout  time.Duration // for dialling, and about as much for one answer
+
+	// Next, when not nil, makes the request number n, counted from 0 over all
+	// connections, in the place of Request. It appends to buf, is called by all
+	// connections at once, and its result is used until its connection calls it again.
+	Next func(buf []byte, n uint64) []byte
+	// Rate opens the loop: so many requests a second are due over all
+	// connections, and a latency is counted from when its request was due, if its
+	// connection was still busy then. 0 is the closed loop.
+	Rate float64
 }
+
+// AnyBody is the Config.WantBody that does not look at bodies.
+const AnyBody = -1
 
 // PostJSON builds the wire form of a chat request as an SDK would send it.
 func PostJSON(host, path, token string, body []byte) []byte {
@@ -61,6 +74,7 @@ func (c Counts) Add(o Counts) Counts {
 type Generator struct {
 	cfg       Config
 	cancel    context.CancelFunc
+	began     time.Time
 	measuring atomic.Bool
 	running   sync.WaitGroup
 	workers   []*worker
@@ -70,9 +84,9 @@ type Generator struct {
 // or Stop is called; Stop must be called in both cases.
 func Start(ctx context.Context, cfg Config) *Generator {
 	ctx, cancel := context.WithCancel(ctx)
-	g := &Generator{cfg: cfg, cancel: cancel}
-	for range cfg.Conns {
-		w := &worker{g: g, buf: make([]byte, 4<<10)}
+	g := &Generator{cfg: cfg, cancel: cancel, began: time.Now()}
+	for i := range cfg.Conns {
+		w := &worker{g: g, n: uint64(i), buf: make([]byte, 4<<10)}
 		g.workers = append(g.workers, w)
 		g.running.Go(func() { w.run(ctx) })
 	}
@@ -112,6 +126,8 @@ func (g *Generator) Stop() (Counts, *Histogram) {
 type worker struct {
 	g       *Generator
 	done    atomic.Uint64
+	n       uint64 // of the request; those of this worker are Config.Conns apart
+	request []byte // made by Config.Next
 	conn    net.Conn
 	expires time.Time // of the deadline set on conn
 	buf     []byte
@@ -129,9 +145,12 @@ func (w *worker) run(ctx context.Context) {
 			pause(ctx)
 			continue
 		}
-		sent := time.Now()
-		w.extend(sent)
-		h, err := w.exchange()
+		sent, ok := w.due(ctx)
+		if !ok {
+			return
+		}
+		w.extend()
+		h, err := w.exchange(w.next())
 		switch {
 		case err != nil:
 			w.fail(err)
@@ -140,7 +159,7 @@ func (w *worker) run(ctx context.Context) {
 			continue
 		case h.status != 200:
 			w.counts.Status++
-		case h.body != w.g.cfg.WantBody:
+		case h.body != w.g.cfg.WantBody && w.g.cfg.WantBody != AnyBody:
 			w.counts.Body++
 		default:
 			w.done.Store(w.done.Load() + 1) // one writer
@@ -154,26 +173,62 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
+// next returns the request to send.
+func (w *worker) next() []byte {
+	n := w.n
+	w.n += uint64(w.g.cfg.Conns)
+	if w.g.cfg.Next == nil {
+		return w.g.cfg.Request
+	}
+	w.request = w.g.cfg.Next(w.request[:0], n)
+	return w.request
+}
+
+// due waits until the next request may be sent and returns the moment from
+// which its latency counts. A sleep that lasts too long is the generator's own
+// fault and counts for nobody. It is not ok when ctx ended.
+func (w *worker) due(ctx context.Context) (from time.Time, ok bool) {
+	now := time.Now()
+	if w.g.cfg.Rate == 0 {
+		return now, true
+	}
+	at := w.g.began.Add(time.Duration(float64(w.n) / w.g.cfg.Rate * float64(time.Second)))
+	if !now.Before(at) {
+		return at, true
+	}
+	t := time.NewTimer(at.Sub(now))
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return now, false
+	case <-t.C:
+		return time.Now(), true
+	}
+}
+
 func (w *worker) dial() bool {
-	c, err := net.DialTimeout("tcp", w.g.cfg.Addr, w.g.cfg.Timeout)
+	c, err := dial(w.g.cfg)
 	if err != nil {
 		w.counts.Dial++
 		return false
 	}
-	w.conn, w.expires = c, time.Time{}
+	w.conn = c
 	return true
 }
+
+func dial(c Config) (net.Conn, error) { return net.DialTimeout("tcp", c.Addr, c.Timeout) }
 
 func (w *worker) hangUp() {
 	if w.conn != nil {
 		w.conn.Close()
-		w.conn = nil
+		w.conn, w.expires = nil, time.Time{}
 	}
 }
 
 // extend moves the deadline only once a second: setting one costs more than
 // the rest of the loop's own work.
-func (w *worker) extend(now time.Time) {
+func (w *worker) extend() {
+	now := time.Now()
 	if w.expires.Sub(now) < w.g.cfg.Timeout {
 		w.expires = now.Add(w.g.cfg.Timeout + time.Second)
 		_ = w.conn.SetDeadline(w.expires) // fails only on a closed connection, as the next write will
@@ -182,8 +237,8 @@ func (w *worker) extend(now time.Time) {
 
 // exchange sends the request and reads one whole answer. Bytes after the
 // answer were not asked for: they are bad framing.
-func (w *worker) exchange() (head, error) {
-	if _, err := w.conn.Write(w.g.cfg.Request); err != nil {
+func (w *worker) exchange(request []byte) (head, error) {
+	if _, err := w.conn.Write(request); err != nil {
 		return head{}, err
 	}
 	var h head

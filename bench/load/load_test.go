@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -116,6 +117,46 @@ func TestCountsEveryAnswerOnce(t *testing.T) {
 				t.Errorf("%d latencies of %d good answers", latency.Count(), counts.Done)
 			}
 		})
+	}
+}
+
+// In an open loop the requests are numbered without a gap, and one that had to wait for its connection is as late as its wait.
+func TestOpenLoop(t *testing.T) {
+	const slow = 50 * time.Millisecond
+	addr, served := tinyServer(t, func(n uint64) string {
+		if n == 0 {
+			time.Sleep(slow)
+		}
+		return text(200, "hello")
+	})
+	request := PostJSON("example.com", "/chat/completions", "tok", []byte(`{"a":1}`))
+	var mu sync.Mutex
+	seen := map[uint64]int{}
+	g := Start(t.Context(), Config{
+		Addr: addr, Conns: 1, WantBody: AnyBody, Timeout: 5 * time.Second, Rate: 1000,
+		Next: func(buf []byte, n uint64) []byte {
+			mu.Lock()
+			seen[n]++
+			mu.Unlock()
+			return append(buf, request...)
+		},
+	})
+	g.Measure(true)
+	for served.Load() < 100 {
+		time.Sleep(time.Millisecond)
+	}
+	counts, latency := g.Stop()
+	if counts.Errors() != 0 || uint64(len(seen)) != counts.Done {
+		t.Errorf("%d numbers for %+v", len(seen), counts)
+	}
+	for n := range counts.Done {
+		if seen[n] != 1 {
+			t.Errorf("request %d was made %d times", n, seen[n])
+		}
+	}
+	// Those that were due in the first half of the slow answer waited at least for the other half of it.
+	if late := float64(slow/2/time.Millisecond) / float64(counts.Done); latency.Quantile(1-late) < slow/2 {
+		t.Errorf("latencies up to %v hide the wait", latency.Quantile(1))
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 	"text/template"
 )
 
-//go:embed nginx.conf haproxy.cfg headgate.toml headgate-bare.toml headgate-storm.toml
+//go:embed nginx.conf haproxy.cfg headgate.toml headgate-bare.toml headgate-storm.toml headgate-scale.toml
 var files embed.FS
 
 // Params fill a peer's configuration. All addresses are host:port.
@@ -28,6 +28,8 @@ type Params struct {
 
 	// Headgate's other listeners, and the key of its Admin API.
 	Admin, Metrics, Control, Key string
+	// Of the run at scale alone: the listener of probes, the store's provider, and where an etcd is.
+	Status, Store, Etcd string
 }
 
 // Peer is one kind of proxy.
@@ -66,6 +68,9 @@ func All(headgate string) []Peer {
 
 // Storm returns Headgate as the storm needs it: empty, on the embedded store.
 func Storm(headgate string) Peer { return headgatePeer("headgate-storm", headgate, false) }
+
+// Scale returns Headgate as the run at scale needs it: empty, on any store.
+func Scale(headgate string) Peer { return headgatePeer("headgate-scale", headgate, false) }
 
 func headgatePeer(name, binary string, splits bool) Peer {
 	return Peer{

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +54,7 @@ type process struct {
 	keys     atomic.Pointer[[]v3.Key]
 
 	gateways  []*proxy.Listener
+	secure    []*proxy.Listener // for clients over TLS
 	operators []operator
 	serving   sync.WaitGroup
 }
@@ -142,10 +144,14 @@ func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed 
 	if err != nil {
 		return nil, nil, err
 	}
+	certificates, err := certificateOptions(c)
+	if err != nil {
+		return nil, nil, err
+	}
 	hub := upstream.NewHub(upstream.NewResolver(c.Upstream.DNSRefresh.Std()), failed)
 	compiler, err := snapshot.NewCompiler(live, snapshot.Options{
 		Kinds: plugins.List(), Hub: hub, Meter: m, Defaults: defaults, Mode: mode,
-		CountAll: !c.Compat.On(conf.CountOnlyWithPlugin), Inert: c.Compat.AcceptInert, LookupEnv: os.LookupEnv,
+		CountAll: !c.Compat.On(conf.CountOnlyWithPlugin), Inert: c.Compat.AcceptInert, LookupEnv: os.LookupEnv, TLS: certificates,
 	})
 	if err != nil {
 		hub.Close()
@@ -192,12 +198,12 @@ func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server,
 	return proxy.NewServer(live, proxy.ServerOptions{
 		Settings: phase.Settings{
 			Version: version, APIVersion: c.Compat.APIVersion, Hostname: host, AlwaysUpstreamStatus: g.ShowUpstreamStatus,
-			MaxPostArgs: g.MaxPostArgsSize.Int(),
+			MaxPostArgs: g.MaxPostArgsSize.Int(), HTTPSPort: httpsPort(c),
 		},
 		MaxHead: g.MaxHeaderSize.Int(), MaxLines: g.MaxHeaders, MaxBody: g.MaxBodySize.Int(),
 		HeadTimeout: g.HeaderTimeout.Std(), BodyTimeout: g.BodyTimeout.Std(), IdleTimeout: g.IdleTimeout.Std(),
 		WriteTimeout: g.WriteTimeout.Std(), MaxConnections: g.MaxConnections,
-		Server: serverHeader(c), Trusted: trusted, TrimSlash: g.DeleteURITailSlash,
+		TLS: listenerOptions(c), Server: serverHeader(c), Trusted: trusted, TrimSlash: g.DeleteURITailSlash,
 		KeepSlash: g.MatchURIEncodedSlash, Servlet: g.NormalizeURILikeServlet, RawTarget: c.Compat.On(conf.UpstreamRawPath), Charset: c.Compat.On(conf.ResponseCharset),
 		PassNamed:        c.Compat.On(conf.ConnectionNamedHeaders),
 		KeepForwardedFor: c.Compat.On(conf.ForwardedForFromAnyone) && len(trusted) == 0,
@@ -238,6 +244,13 @@ func (p *process) listen(c *conf.Config) error {
 			return fmt.Errorf("gateway.listen: %w", err)
 		}
 		p.gateways = append(p.gateways, l)
+	}
+	for _, addr := range c.Gateway.TLS.Listen {
+		l, err := proxy.Listen(ctx, addr)
+		if err != nil {
+			return fmt.Errorf("gateway.tls.listen: %w", err)
+		}
+		p.secure = append(p.secure, l)
 	}
 	add := func(name, addr string, s *fasthttp.Server) error {
 		l, err := proxy.Listen(ctx, addr)
@@ -336,6 +349,9 @@ func (p *process) serve() {
 	for _, l := range p.gateways {
 		run("gateway", l, p.server.Serve)
 	}
+	for _, l := range p.secure {
+		run("gateway, TLS", l, p.server.ServeTLS)
+	}
 	for _, o := range p.operators {
 		run(o.name, o.listener, o.server.Serve)
 	}
@@ -358,7 +374,7 @@ const idleGrace = time.Second
 func (p *process) drain() error {
 	c := p.conf.Load()
 	time.Sleep(c.Gateway.DrainDelay.Std())
-	for _, l := range p.gateways {
+	for _, l := range slices.Concat(p.gateways, p.secure) {
 		_ = l.Close()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Gateway.DrainTimeout.Std())
@@ -373,7 +389,7 @@ func (p *process) drain() error {
 
 // stop ends everything that start has begun, in the opposite order. It may be called on a process that is only half up.
 func (p *process) stop(ctx context.Context) {
-	for _, l := range p.gateways {
+	for _, l := range slices.Concat(p.gateways, p.secure) {
 		_ = l.Close()
 	}
 	for _, o := range p.operators {

@@ -129,6 +129,9 @@ func checkSettings(c *conf.Config) (problems conf.Problems) {
 	for _, msg := range checkFormat(c.AccessLog.Format) {
 		problems = append(problems, c.At("access_log.format", msg))
 	}
+	if _, err := certificateOptions(c); err != nil {
+		problems = append(problems, c.At(tlsCertFile, strings.TrimPrefix(err.Error(), tlsCertFile+": ")))
+	}
 	const caFile = "upstream.ca_file"
 	if _, err := upstreamDefaults(c); err != nil {
 		problems = append(problems, c.At(caFile, strings.TrimPrefix(err.Error(), caFile+": ")))

@@ -148,6 +148,32 @@ func TestValidateGoNumbers(t *testing.T) {
 	}
 }
 
+// A client cannot get round a rule with a string that an operator could.
+func TestValidateData(t *testing.T) {
+	s, err := Compile("test", []byte(`{"properties":{"a":{"type":"string","pattern":"^x"}},"type":"object"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		`{"a":"x"}`:               "",
+		`{"a":"$env://A"}`:        `property "a" validation failed: failed to match pattern "^x" with "$env://A"`,
+		`{"a":"$secret://v/1/a"}`: `property "a" validation failed: failed to match pattern "^x" with "$secret://v/1/a"`,
+		`null`:                    "wrong type: expected object, got userdata",
+	} {
+		doc, err := DecodeJSON([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if err := s.ValidateData(doc); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: got %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestQuote(t *testing.T) {
 	for in, want := range map[string]string{
 		"a\"b\\c":     `"a\"b\\c"`,

@@ -5,6 +5,7 @@ import (
 
 	"headgate/conf/resource/split"
 	"headgate/conf/schema"
+	"headgate/proxy/phase/limit/redis"
 )
 
 // config is what the operator writes (contract section 4.4, limit-conn).
@@ -15,7 +16,10 @@ type config struct {
 	// delay is the unit of waiting in seconds; fixedDelay keeps it.
 	delay      float64
 	fixedDelay bool
-	policy     string
+	redis      redis.Settings
+	remote     bool  // counts in redis
+	ttl        int64 // key_ttl in milliseconds
+	local      bool  // degradation: without redis, count here
 	// rejectedCode is 0 for the default, rejectedMsg "" for none.
 	rejectedCode int
 	rejectedMsg  string
@@ -41,7 +45,13 @@ func read(conf []byte) (*config, error) {
 		return nil, err
 	}
 	c.fixedDelay, _ = doc["only_use_default_delay"].(bool)
-	c.policy, _ = doc["policy"].(string)
+	c.redis, c.remote = redis.Read(doc)
+	c.ttl = 3600 * 1000
+	if ttl, given := split.Integer(doc["key_ttl"]); given {
+		c.ttl = min(ttl, longestTTL) * 1000
+	}
+	degradation, _ := doc["degradation"].(string)
+	c.local = degradation == "local"
 	code, _ := split.Integer(doc["rejected_code"])
 	c.rejectedCode = int(code)
 	c.rejectedMsg, _ = doc["rejected_msg"].(string)
@@ -61,6 +71,9 @@ func read(conf []byte) (*config, error) {
 	}
 	return c, nil
 }
+
+// longestTTL is 10 years, in seconds.
+const longestTTL = 10 * 365 * 24 * 3600
 
 func readRule(m map[string]any) ruleConfig {
 	r := ruleConfig{conn: m["conn"], burst: m["burst"]}

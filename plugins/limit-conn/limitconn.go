@@ -6,6 +6,7 @@ package limitconn
 
 import (
 	_ "embed"
+	"errors"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/limit"
+	"headgate/proxy/phase/limit/redis"
 )
 
 //go:embed schema.json
@@ -20,14 +22,23 @@ var schemaJSON []byte
 
 // Kind declares the plugin. The plugins that it builds share their gauges, those of another Kind do not.
 func Kind() phase.Kind {
-	g := &gauges{clock: limit.NewClock(), table: sync.OnceValue(limit.NewGauges), sleep: (*phase.Exchange).Sleep}
-	return g.kind()
+	return newGauges(redis.MaxWait).kind()
+}
+
+func newGauges(wait time.Duration) *gauges {
+	return &gauges{
+		clock: limit.NewClock(),
+		table: sync.OnceValue(limit.NewGauges),
+		pool:  redis.NewPool("plugin-limit-conn:v1:", wait),
+		sleep: (*phase.Exchange).Sleep,
+	}
 }
 
 // gauges are those of all instances.
 type gauges struct {
 	clock limit.Clock
 	table func() limit.Gauges
+	pool  *redis.Pool
 	sleep func(x *phase.Exchange, d time.Duration)
 }
 
@@ -49,11 +60,17 @@ type plugin struct {
 	rejection limit.Rejection
 	pass      bool // requests that cannot be counted
 	unit      unit
+	// server is where several gateways have their gauges, nil for the policy local; a request counts there for ttl ms at most. Without
+	// it, local counts here.
+	server *redis.Server
+	ttl    int64
+	local  bool
 }
 
-// rule is one limit. The slot of a request that it counts holds the gauge to leave and the time it has waited.
+// rule is one limit. The slot of a request that it counts holds what to leave and the time it has waited.
 type rule struct {
 	identity limit.Identity
+	names    redis.Names
 	key      limit.Key
 	// optional rules are for the requests that their key has a value for.
 	optional    bool
@@ -64,9 +81,6 @@ type rule struct {
 func (g *gauges) build(conf []byte, env phase.Env) (any, error) {
 	c, err := read(conf)
 	if err != nil {
-		return nil, err
-	}
-	if err := limit.CheckPolicy(c.policy); err != nil {
 		return nil, err
 	}
 	identity, err := limit.IdentityOf(env.Owner(), conf)
@@ -94,10 +108,32 @@ func (g *gauges) build(conf []byte, env phase.Env) (any, error) {
 		}
 		p.rules = append(p.rules, built)
 	}
+	if !c.remote {
+		return p, nil
+	}
+	names, err := g.pool.Names(env.Owner(), conf, false)
+	if err != nil {
+		return nil, err
+	}
+	for i := range p.rules {
+		p.rules[i].names = names
+		if c.several {
+			p.rules[i].names = names.Part(i)
+		}
+	}
+	p.server, p.ttl, p.local = g.pool.Acquire(c.redis), c.ttl, c.local
+	env.Go(p.server.Run)
 	return p, nil
 }
 
-// Access implements phase.Accessor. It allocates only when it meets a key for the first time.
+// Close implements phase.Closer.
+func (p *plugin) Close() {
+	if p.server != nil {
+		p.server.Release()
+	}
+}
+
+// Access implements phase.Accessor. It allocates only when it meets a key for the first time, and where it asks a redis.
 func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	applies := false
 	for i := range p.rules { // all are understood before the first counts
@@ -111,25 +147,25 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	if !applies {
 		return limit.Unable(x, p.pass)
 	}
-	now := p.shared.clock()
+	now, away := p.shared.clock(), false
 	for i := range p.rules {
 		r := &p.rules[i]
 		if !r.applies(x) {
 			continue
 		}
 		conn, burst, _ := r.numbers(x)
-		g, n, full := p.table.Enter(p.table.Hash(x, &r.identity, &r.key), conn+burst, now)
+		in, n, err := p.enter(x, r, conn+burst, now, &away)
 		switch {
-		case full:
+		case err != nil:
 			if limit.Unable(x, p.pass) == phase.Stop {
 				return phase.Stop
 			}
 			continue
-		case g == nil:
+		case in == nil:
 			return p.rejection.Answer(x)
 		}
 		s := x.Slot(r.slot)
-		s.Ptr = g
+		s.Ptr = in
 		if n <= conn {
 			continue
 		}
@@ -139,6 +175,40 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 		}
 	}
 	return phase.Continue
+}
+
+// visit is what a request that was counted leaves at its end.
+type visit interface{ Leave() }
+
+// errFull: there is no room for one more key.
+var errFull = errors.New("too many keys")
+
+// enter counts x unless most are in flight: then in is nil. n is the number with it. away says that redis has failed for this request,
+// which is reason enough not to wait for it again.
+func (p *plugin) enter(x *phase.Exchange, r *rule, most, now int64, away *bool) (in visit, n int64, err error) {
+	if p.server != nil {
+		if !*away {
+			v, n, err := p.server.Enter(x.Commit(r.names.Append(x.Arena(), x, &r.key)), most, p.ttl)
+			switch {
+			case err == nil && v != nil:
+				return v, n, nil
+			case err == nil:
+				return nil, n, nil
+			}
+			*away = true
+		}
+		if !p.local {
+			return nil, 0, redis.ErrAway
+		}
+	}
+	g, n, full := p.table.Enter(p.table.Hash(x, &r.identity, &r.key), most, now)
+	switch {
+	case full:
+		return nil, 0, errFull
+	case g == nil:
+		return nil, n, nil
+	}
+	return g, n, nil
 }
 
 // shortestDelay is below what is worth waiting for.
@@ -165,12 +235,12 @@ func (r *rule) numbers(x *phase.Exchange) (conn, burst int64, ok bool) {
 func (p *plugin) Done(x *phase.Exchange) {
 	for i := range p.rules {
 		s := x.Slot(p.rules[i].slot)
-		g, _ := s.Ptr.(*limit.Gauge)
-		if g == nil {
+		in, _ := s.Ptr.(visit)
+		if in == nil {
 			continue
 		}
 		s.Ptr = nil
-		g.Leave()
+		in.Leave()
 		took := x.Attempts.Took()
 		if x.Attempts.Count == 0 { // nothing was asked; what it has waited here is no work
 			took = x.Elapsed() - time.Duration(s.Int)
@@ -208,4 +278,5 @@ func (u *unit) learn(took time.Duration) {
 var (
 	_ phase.Accessor = (*plugin)(nil)
 	_ phase.Finisher = (*plugin)(nil)
+	_ phase.Closer   = (*plugin)(nil)
 )

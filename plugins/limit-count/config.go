@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"headgate/conf/resource/split"
 	"headgate/conf/schema"
+	"headgate/proxy/phase/limit/redis"
 	"headgate/proxy/phase/wire"
 )
 
@@ -18,7 +20,10 @@ type config struct {
 	several bool
 	sliding bool
 	group   string // "" for none
-	policy  string
+	redis   redis.Settings
+	remote  bool          // counts in redis
+	sync    time.Duration // between two visits to redis; 0: every request visits it
+	local   bool          // degradation: without redis, count here
 	// rejectedCode is 0 for the default, rejectedMsg "" for none.
 	rejectedCode int
 	rejectedMsg  string
@@ -57,7 +62,9 @@ func read(conf []byte) (*config, error) {
 	window, _ := doc["window_type"].(string)
 	c.sliding = window == "sliding"
 	c.group, _ = doc["group"].(string)
-	c.policy, _ = doc["policy"].(string)
+	c.redis, c.remote = redis.Read(doc)
+	degradation, _ := doc["degradation"].(string)
+	c.local = degradation == "local"
 	code, _ := split.Integer(doc["rejected_code"])
 	c.rejectedCode = int(code)
 	c.rejectedMsg, _ = doc["rejected_msg"].(string)
@@ -75,7 +82,7 @@ func read(conf []byte) (*config, error) {
 	case several && grouped:
 		return nil, errGroupOfRules
 	}
-	if err := checkSync(doc); err != nil {
+	if c.sync, err = readSync(doc); err != nil {
 		return nil, err
 	}
 	if several {
@@ -110,24 +117,27 @@ func (c *config) readRules(rules []any) error {
 	return nil
 }
 
-// checkSync checks sync_interval, which is for the policies that count in redis.
-func checkSync(doc map[string]any) error {
+// readSync reads sync_interval, which is for the policies that count in redis. 0 stands for every request.
+func readSync(doc map[string]any) (time.Duration, error) {
 	policy, _ := doc["policy"].(string)
 	interval, given := doc["sync_interval"].(json.Number)
 	if !given || policy == "" || policy == "local" {
-		return nil
+		return 0, nil
 	}
 	every, err := interval.Float64()
 	if err != nil || every == -1 {
-		return err
+		return 0, err
 	}
 	if every < 0.1 {
-		return errSyncTooSmall
+		return 0, errSyncTooSmall
 	}
 	if window, ok := doc["time_window"].(json.Number); ok {
 		if seconds, err := window.Float64(); err != nil || every >= seconds {
-			return errSyncTooLarge
+			return 0, errSyncTooLarge
 		}
 	}
-	return nil
+	return time.Duration(min(every, longestSync) * float64(time.Second)), nil
 }
+
+// longestSync is a day, in seconds.
+const longestSync = 24 * 3600

@@ -9,9 +9,11 @@ package limitcount
 import (
 	_ "embed"
 	"sync"
+	"time"
 
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/limit"
+	"headgate/proxy/phase/limit/redis"
 )
 
 //go:embed schema.json
@@ -22,14 +24,25 @@ var metadataJSON []byte
 
 // Kind declares the plugin. The plugins that it builds share their counters, those of another Kind do not.
 func Kind() phase.Kind {
-	c := &counters{clock: limit.NewClock(), windows: sync.OnceValue(limit.NewWindows), groups: newGroups()}
-	return c.kind()
+	return newCounters(redis.MaxWait).kind()
+}
+
+func newCounters(wait time.Duration) *counters {
+	return &counters{
+		clock:   limit.NewClock(),
+		windows: sync.OnceValue(limit.NewWindows),
+		tallies: sync.OnceValue(redis.NewTallies),
+		pool:    redis.NewPool("plugin-limit-count:v1:", wait),
+		groups:  newGroups(),
+	}
 }
 
 // counters are those of all instances.
 type counters struct {
 	clock   limit.Clock
 	windows func() limit.Windows
+	tallies func() redis.Tallies // of what goes to redis now and then
+	pool    *redis.Pool
 	groups  *groups
 }
 
@@ -50,6 +63,7 @@ type plugin struct {
 	rules     []rule
 	clock     limit.Clock
 	windows   limit.Windows
+	remote    *remote // nil: the windows
 	rejection limit.Rejection
 	pass      bool // requests that cannot be counted
 	quiet     bool // without quota headers
@@ -59,6 +73,7 @@ type plugin struct {
 // rule is one limit.
 type rule struct {
 	identity limit.Identity
+	names    redis.Names
 	key      limit.Key
 	// optional rules are for the requests that their key has a value for.
 	optional      bool
@@ -70,9 +85,6 @@ type rule struct {
 func (c *counters) build(conf []byte, env phase.Env) (any, error) {
 	doc, err := read(conf)
 	if err != nil {
-		return nil, err
-	}
-	if err := limit.CheckPolicy(doc.policy); err != nil {
 		return nil, err
 	}
 	identity, err := limit.IdentityOf(env.Owner(), conf)
@@ -103,21 +115,35 @@ func (c *counters) build(conf []byte, env phase.Env) (any, error) {
 		}
 		p.rules = append(p.rules, built)
 	}
-	if doc.group == "" {
-		return p, nil
+	if doc.group != "" {
+		p.rules[0].identity = limit.IdentityOfGroup(doc.group)
+		stable, err := limit.Stable(conf)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.groups.join(doc.group, env.Owner(), string(stable), p); err != nil {
+			return nil, err
+		}
 	}
-	p.rules[0].identity = limit.IdentityOfGroup(doc.group)
-	stable, err := limit.Stable(conf)
+	if doc.remote {
+		err = c.connect(p, doc, conf, env)
+	}
 	if err != nil {
+		p.Close()
 		return nil, err
 	}
-	return p, c.groups.join(doc.group, env.Owner(), string(stable), p)
+	return p, nil
 }
 
 // Close implements phase.Closer.
-func (p *plugin) Close() { p.groups.leave(p) }
+func (p *plugin) Close() {
+	p.groups.leave(p)
+	if p.remote != nil {
+		p.remote.server.Release()
+	}
+}
 
-// Access implements phase.Accessor. It allocates only when it meets a key for the first time.
+// Access implements phase.Accessor. It allocates only when it meets a key for the first time, and where it asks a redis.
 func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	applies := false
 	for i := range p.rules { // all are understood before the first is charged
@@ -131,14 +157,28 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	if !applies {
 		return limit.Unable(x, p.pass)
 	}
-	now := p.clock()
+	now, away := p.clock(), false
 	for i := range p.rules {
 		r := &p.rules[i]
 		if !r.applies(x) {
 			continue
 		}
 		shape, _ := r.shape(x)
-		q := p.windows.Take(p.windows.Hash(x, &r.identity, &r.key), shape, now)
+		var q limit.Quota
+		if p.remote != nil && !away {
+			var err error
+			q, err = p.remote.take(x, r, shape)
+			away = err != nil // a request waits once
+		}
+		switch {
+		case p.remote == nil || away && p.remote.local:
+			q = p.windows.Take(p.windows.Hash(x, &r.identity, &r.key), shape, now)
+		case away && p.pass:
+			continue
+		case away:
+			x.Answer(500, phase.TypeText, p.remote.failure)
+			return phase.Stop
+		}
 		if !p.quiet {
 			r.headers.set(x, shape.Count, &q)
 		}

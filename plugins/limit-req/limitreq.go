@@ -14,6 +14,7 @@ import (
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/limit"
+	"headgate/proxy/phase/limit/redis"
 )
 
 //go:embed schema.json
@@ -21,14 +22,23 @@ var schemaJSON []byte
 
 // Kind declares the plugin. The plugins that it builds share their buckets, those of another Kind do not.
 func Kind() phase.Kind {
-	b := &buckets{clock: limit.NewClock(), table: sync.OnceValue(limit.NewBuckets), sleep: (*phase.Exchange).Sleep}
-	return b.kind()
+	return newBuckets(redis.MaxWait).kind()
+}
+
+func newBuckets(wait time.Duration) *buckets {
+	return &buckets{
+		clock: limit.NewClock(),
+		table: sync.OnceValue(limit.NewBuckets),
+		pool:  redis.NewPool("plugin-limit-req:v1:", wait),
+		sleep: (*phase.Exchange).Sleep,
+	}
 }
 
 // buckets are those of all instances.
 type buckets struct {
 	clock limit.Clock
 	table func() limit.Buckets
+	pool  *redis.Pool
 	sleep func(x *phase.Exchange, d time.Duration)
 }
 
@@ -51,6 +61,11 @@ type plugin struct {
 	rate      limit.Rate
 	nodelay   bool
 	rejection limit.Rejection
+	pass      bool // allow_degradation
+	// server is where several gateways have their buckets, nil for the policy local. Without it, local counts here.
+	server *redis.Server
+	names  redis.Names
+	local  bool
 }
 
 func (b *buckets) build(conf []byte, env phase.Env) (any, error) {
@@ -59,12 +74,11 @@ func (b *buckets) build(conf []byte, env phase.Env) (any, error) {
 		return nil, err
 	}
 	doc, _ := v.(map[string]any)
-	policy, _ := doc["policy"].(string)
-	if err := limit.CheckPolicy(policy); err != nil {
-		return nil, err
-	}
 	p := &plugin{shared: b, table: b.table(), rate: limit.PerSecond(number(doc["rate"]), number(doc["burst"]))}
 	p.nodelay, _ = doc["nodelay"].(bool)
+	p.pass, _ = doc["allow_degradation"].(bool)
+	degradation, _ := doc["degradation"].(string)
+	p.local = degradation == "local"
 	if p.identity, err = limit.IdentityOf(env.Owner(), conf); err != nil {
 		return nil, err
 	}
@@ -75,8 +89,26 @@ func (b *buckets) build(conf []byte, env phase.Env) (any, error) {
 	}
 	code, _ := split.Integer(doc["rejected_code"])
 	msg, _ := doc["rejected_msg"].(string)
-	p.rejection, err = limit.NewRejection(int(code), msg)
-	return p, err
+	if p.rejection, err = limit.NewRejection(int(code), msg); err != nil {
+		return nil, err
+	}
+	settings, remote := redis.Read(doc)
+	if !remote {
+		return p, nil
+	}
+	if p.names, err = b.pool.Names(env.Owner(), conf, false); err != nil {
+		return nil, err
+	}
+	p.server = b.pool.Acquire(settings)
+	env.Go(p.server.Run)
+	return p, nil
+}
+
+// Close implements phase.Closer.
+func (p *plugin) Close() {
+	if p.server != nil {
+		p.server.Release()
+	}
 }
 
 // number is a number that the schema has checked: above 0, or at least 0. What underflows is the slowest rate that there is.
@@ -89,9 +121,20 @@ func number(v any) float64 {
 // shortestDelay is below what is worth waiting for.
 const shortestDelay = time.Millisecond
 
-// Access implements phase.Accessor. It allocates only when it meets a key for the first time.
+// Access implements phase.Accessor. It allocates only when it meets a key for the first time, and where it asks a redis.
 func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
-	wait, ok := p.table.Take(p.table.Hash(x, &p.identity, &p.key), p.rate, p.shared.clock())
+	var wait int64
+	var ok bool
+	var err error
+	if p.server != nil {
+		wait, ok, err = p.server.Bucket(x.Commit(p.names.Append(x.Arena(), x, &p.key)), p.rate)
+	}
+	switch {
+	case p.server == nil || err != nil && p.local:
+		wait, ok = p.table.Take(p.table.Hash(x, &p.identity, &p.key), p.rate, p.shared.clock())
+	case err != nil:
+		return limit.Unable(x, p.pass)
+	}
 	if !ok {
 		return p.rejection.Answer(x)
 	}
@@ -101,4 +144,7 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	return phase.Continue
 }
 
-var _ phase.Accessor = (*plugin)(nil)
+var (
+	_ phase.Accessor = (*plugin)(nil)
+	_ phase.Closer   = (*plugin)(nil)
+)

@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"headgate/conf/resource/split"
 	"headgate/conf/schema"
@@ -26,7 +27,8 @@ type Config struct {
 	URI string
 	// RegexURI has a PCRE pattern for the client's path and a replacement with $1, $2, ...; a path that doesn't match goes on.
 	RegexURI []string
-	// HTTPToHTTPS sends clients that came without TLS to the same address with it, on port 443.
+	// HTTPToHTTPS sends clients that came without TLS to the same address with it, on the gateway's own TLS port, or on 443 when it
+	// has none.
 	HTTPToHTTPS bool
 	// EncodeURI percent-encodes the path of the address.
 	EncodeURI bool
@@ -87,7 +89,9 @@ func build(conf []byte, _ phase.Env) (any, error) {
 	p := &plugin{status: c.RetCode, toHTTPS: c.HTTPToHTTPS, encode: c.EncodeURI, appendQuery: c.AppendQueryString}
 	switch {
 	case c.HTTPToHTTPS:
-		p.uri, err = vars.Compile("https://$host$request_uri")
+		if p.uri, err = vars.Compile("https://$host"); err == nil {
+			p.rest, err = vars.Compile("$request_uri")
+		}
 	case c.URI != "":
 		p.uri, err = vars.Compile(c.URI)
 	case len(c.RegexURI) == 2:
@@ -103,6 +107,7 @@ func build(conf []byte, _ phase.Env) (any, error) {
 type plugin struct {
 	status  int
 	uri     *vars.Template
+	rest    *vars.Template // behind the port, of toHTTPS
 	regex   *substitution
 	toHTTPS bool
 
@@ -150,6 +155,12 @@ func (p *plugin) address(x *phase.Exchange) (address []byte, ok bool, err error)
 	start := len(b)
 	if p.uri != nil {
 		b, _ = p.uri.Append(b, x)
+		if p.rest != nil {
+			if port := x.Settings().HTTPSPort; port != 0 && port != 443 {
+				b = strconv.AppendUint(append(b, ':'), uint64(port), 10)
+			}
+			b, _ = p.rest.Append(b, x)
+		}
 	} else if b, ok, err = p.regex.append(b, x.Request.Path); !ok {
 		return nil, false, err
 	}

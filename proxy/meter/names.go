@@ -29,6 +29,7 @@ const (
 	Faults              = OwnPrefix + "faults_total"
 	SnapshotPending     = OwnPrefix + "snapshot_pending"
 	Panics              = OwnPrefix + "panics_total"
+	Handshakes          = OwnPrefix + "tls_handshakes_total"
 	HealthProbes        = OwnPrefix + "health_probes_total"
 	UpstreamAllDown     = OwnPrefix + "upstream_all_down"
 )
@@ -69,6 +70,7 @@ func known() []description {
 		{Faults, counterKind, "Requests that failed, by whose fault it was (client, gateway, upstream) and how."},
 		{SnapshotPending, gaugeKind, "Replaced configurations that still serve requests."},
 		{Panics, counterKind, "Panics caught while serving a request."},
+		{Handshakes, counterKind, "TLS handshakes with clients by result: full, resumed, failed."},
 		{HealthProbes, counterKind, "Probes of upstream servers by what they showed."},
 		{UpstreamAllDown, gaugeKind, "1 for an upstream whose servers all fail their health checks, so that all are used, else 0."},
 	}

@@ -66,6 +66,8 @@ type Settings struct {
 	Hostname   string
 	// AlwaysUpstreamStatus adds X-APISIX-Upstream-Status to every proxied answer, not only to 5xx (contract section 1.11).
 	AlwaysUpstreamStatus bool
+	// HTTPSPort is where clients reach the gateway over TLS, 0 when they do not.
+	HTTPSPort uint16
 	// MaxPostArgs is the longest body in bytes in which post_arg variables are looked for; 0 leaves it at what the body room bears.
 	MaxPostArgs int
 }
@@ -80,6 +82,8 @@ type Request struct {
 	Host []byte
 	// HTTP10 says that the client speaks HTTP/1.0.
 	HTTP10 bool
+	// HTTP2 says that it speaks HTTP/2.
+	HTTP2 bool
 	// TLS says that the client came over TLS.
 	TLS bool
 	// Length is the size of the head and the body in bytes.

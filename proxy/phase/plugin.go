@@ -58,6 +58,8 @@ type Kind struct {
 	// Consumer makes it an authentication plugin: consumers and credentials carry a configuration of their own kind. Such a plugin
 	// sets the consumer in its Rewrite, with Exchange.Attach.
 	Consumer *ConsumerKind
+	// Uses names the kinds, other than those for authentication, that instances of this one may build; see Env.Plugin.
+	Uses []string
 	// MetadataSchema is the JSON Schema of the plugin's plugin_metadata document, nil when it has none. See Env.Metadata.
 	MetadataSchema []byte
 	// Encrypted names the members of the configuration that are sealed in a store with encryption; "." stands between levels.
@@ -116,7 +118,8 @@ type Env interface {
 	Recorder(o RecorderOptions) Recorder
 	// CompileExpr compiles a vars expression (contract section 2.4).
 	CompileExpr(raw any) (Predicate, error)
-	// Plugin builds an instance of another kind, which is for authentication, on behalf of this one: for plugins that try several.
+	// Plugin builds an instance of another kind on behalf of this one: of a kind for authentication, for plugins that try several, or of
+	// one that Kind.Uses names. The instance runs only when its builder calls it; it is closed without that.
 	Plugin(name string, conf []byte) (any, error)
 	// Go notes a goroutine that starts after the configuration is published and must end when done is closed.
 	Go(run func(done <-chan struct{}))

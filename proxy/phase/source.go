@@ -245,8 +245,11 @@ func (x *Exchange) Cookie(name string, _ []byte) (value []byte, ok bool) {
 func (x *Exchange) Param(name string, _ []byte) ([]byte, bool) { return x.Match.Param(name) }
 
 func (q *Request) protocol() string {
-	if q.HTTP10 {
+	switch {
+	case q.HTTP10:
 		return "HTTP/1.0"
+	case q.HTTP2:
+		return "HTTP/2.0"
 	}
 	return "HTTP/1.1"
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -37,6 +38,8 @@ type Certificate struct {
 	config *tls.Config // nil when nothing above TLS 1.1 is allowed
 	old    *tls.Config // for TLS 1.1, nil when that is not allowed
 }
+
+const sslFolder = "ssls/"
 
 // Config returns how the client of hello is served. It must not be changed.
 func (c *Certificate) Config(hello *tls.ClientHelloInfo) *tls.Config {
@@ -317,14 +320,18 @@ func (s *Snapshot) Certificate(name []byte) *Certificate {
 // AsksClients says whether any name asks clients for certificates.
 func (s *Snapshot) AsksClients() bool { return s.certificates.clients > 0 }
 
-// stageCertificates puts the next versions of the ssl documents keys into the place of those in force.
-func (st *Stage) stageCertificates(keys []string) error {
-	for _, key := range keys {
+// stageCertificates puts the next versions of the edited ssl documents into the place of those in force.
+func (st *Stage) stageCertificates() error {
+	for _, key := range slices.Sorted(maps.Keys(st.edits)) {
+		if !strings.HasPrefix(key, sslFolder) {
+			continue
+		}
 		got, keep, err := settle(st, key, false, func(raw []byte) (*Certificate, error) { return st.compileCertificate(key, raw) })
 		if err != nil {
 			return err
 		}
 		if keep {
+			delete(st.edits, key) // upstreams that show it go on with the version in force
 			continue
 		}
 		if old := st.c.certs[key]; old != nil {

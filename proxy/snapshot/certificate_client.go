@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,16 +37,16 @@ func newClientAuth(doc *resource.SSLClient) (*ClientAuth, error) {
 		return nil, errNoCA
 	}
 	if len(doc.SkipURIs) > 0 {
-		any := []any{"OR"}
+		anyOf := []any{"OR"}
 		for _, pattern := range doc.SkipURIs {
 			// The vars language takes a broken pattern for one that never matches.
 			if _, err := regexp2.Compile(strings.ReplaceAll(pattern, "(?P<", "(?<"), regexp2.None); err != nil {
 				return nil, fmt.Errorf("client.skip_mtls_uri_regex: %w", err)
 			}
-			any = append(any, []any{"uri", "~~", pattern})
+			anyOf = append(anyOf, []any{"uri", "~~", pattern})
 		}
 		var err error
-		if a.skip, err = compilePredicate(any); err != nil {
+		if a.skip, err = compilePredicate(anyOf); err != nil {
 			return nil, fmt.Errorf("client.skip_mtls_uri_regex: %w", err)
 		}
 	}
@@ -99,7 +100,7 @@ func (st *Stage) clientCertificate(doc *resource.Upstream, user string) {
 	if t == nil || t.ClientCertID == "" {
 		return
 	}
-	key := "ssls/" + t.ClientCertID
+	key := sslFolder + t.ClientCertID
 	st.deps[user] = append(st.deps[user], key)
 	t.ClientCert, t.ClientKey = "", ""
 	var ssl *resource.SSL
@@ -122,17 +123,27 @@ func (st *Stage) clientCertificate(doc *resource.Upstream, user string) {
 	t.ClientCert, t.ClientKey = ssl.Pairs[0].Cert, ssl.Pairs[0].Key
 }
 
-// showing returns the upstream and service documents in force whose connections show an ssl document that is edited.
-func (st *Stage) showing() (keys []string) {
+// stageShown compiles the shared upstreams in force anew whose connections show a certificate that is edited.
+func (st *Stage) stageShown() error {
 	for key := range st.edits {
-		if !strings.HasPrefix(key, "ssls/") {
+		if !strings.HasPrefix(key, sslFolder) {
 			continue
 		}
 		for user := range st.c.users[key] {
 			if _, edited := st.edits[user]; !edited && st.c.upstreams[user] != nil {
-				keys = append(keys, user)
+				st.shown = append(st.shown, user)
 			}
 		}
 	}
-	return keys
+	slices.Sort(st.shown)
+	st.shown = slices.Compact(st.shown)
+	for _, key := range st.shown {
+		if err := st.compileShared(key, st.docs(key)); err != nil {
+			if !st.lenient {
+				return &Problem{key, err}
+			}
+			st.Warnings = append(st.Warnings, fmt.Sprintf("%s goes on with the client certificate that it had: %v", key, err))
+		}
+	}
+	return nil
 }

@@ -31,6 +31,7 @@ func (st *Stage) Commit(revision uint64) {
 		}
 	}
 	for key, s := range st.upstreams {
+		c.depend(key, st.deps[key]) // on the certificate that its connections show
 		if old := c.upstreams[key]; old != nil {
 			old.replaced = true
 			c.release(old, 0)
@@ -43,8 +44,9 @@ func (st *Stage) Commit(revision uint64) {
 		c.upstreams[key] = s
 	}
 	st.commitState()
+	st.commitCertificates()
 	c.table, c.registry = st.table, st.registry
-	next := &Snapshot{Revision: revision, table: c.table, registry: c.registry, serial: c.serial}
+	next := &Snapshot{Revision: revision, table: c.table, registry: c.registry, certificates: c.certificates, serial: c.serial}
 	if c.globals != nil {
 		next.global = c.globals.Chain
 	}

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,6 +25,7 @@ type Options struct {
 	CountAll bool
 	// LookupEnv resolves references of plugin configurations to the environment; nil knows no variable.
 	LookupEnv func(name string) (string, bool)
+	TLS       TLSOptions
 	// Inert are names of plugins that documents may configure although there is no such kind: they do not run.
 	Inert []string
 }
@@ -52,6 +54,10 @@ type Compiler struct {
 	registry  registry
 	serial    uint64
 	graves    graveyard
+
+	certs        map[string]*Certificate // by the key of the document
+	certificates certificates
+	tickets      *tls.Config // draws the keys of session tickets
 }
 
 type kind struct {
@@ -78,8 +84,9 @@ func NewCompiler(live *Live, opt Options) (*Compiler, error) {
 		routes: map[string]*Route{}, hidden: map[string]*Route{}, upstreams: map[string]*shared{},
 		deps: map[string][]string{}, users: map[string]map[string]bool{}, left: map[string][]byte{}, order: map[string]uint64{}, state: map[string]map[string]any{},
 		consumers: map[string]*consumer{}, groups: map[string]*group{}, folders: map[string]map[string]bool{},
-		table: route.New[*Route](opt.Mode), registry: newRegistry(),
+		table: route.New[*Route](opt.Mode), registry: newRegistry(), certs: map[string]*Certificate{}, tickets: &tls.Config{},
 	}
+	c.certificates = newCertificates(opt.TLS, c.tickets)
 	if opt.LookupEnv == nil {
 		c.opt.LookupEnv = func(string) (string, bool) { return "", false }
 	}
@@ -97,7 +104,7 @@ func NewCompiler(live *Live, opt Options) (*Compiler, error) {
 		c.kinds[k.Name] = made
 	}
 	c.serial++
-	live.publish(&Snapshot{table: c.table, registry: c.registry, serial: c.serial})
+	live.publish(&Snapshot{table: c.table, registry: c.registry, certificates: c.certificates, serial: c.serial})
 	return c, nil
 }
 

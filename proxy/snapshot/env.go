@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"errors"
+	"slices"
 
 	"headgate/conf/resource"
 	"headgate/conf/schema"
@@ -37,7 +38,7 @@ func (e *env) Plugin(name string, conf []byte) (any, error) {
 	if k == nil {
 		return nil, errors.New(name + " plugin did not found") // sic: contract
 	}
-	if k.Kind.Consumer == nil {
+	if k.Kind.Consumer == nil && !slices.Contains(e.st.c.kinds[e.plugin].Uses, name) {
 		return nil, errors.New(name + " plugin is not supported")
 	}
 	doc, err := schema.DecodeJSON(conf)

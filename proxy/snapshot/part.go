@@ -104,6 +104,7 @@ func (b *builder) inline(doc *resource.Upstream, part, name string) (*upstream.U
 	if doc.Name != "" {
 		name = doc.Name
 	}
+	b.st.clientCertificate(doc, b.unit)
 	var prev *upstream.Upstream
 	if b.prev != nil {
 		prev = b.prev.inline[part]

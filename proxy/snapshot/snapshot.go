@@ -22,7 +22,10 @@ type Snapshot struct {
 	global   *phase.Chain // of the global rules
 	serial   uint64       // order of publication, from 1
 	_        [24]byte
-	pins     [pinShards]pinCount // on cache lines of their own: every request reads table
+
+	certificates certificates
+
+	pins [pinShards]pinCount // on cache lines of their own: every request reads table
 }
 
 // Route is a compiled route; immutable, and shared by every snapshot until something that it was compiled from changes.

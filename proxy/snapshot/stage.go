@@ -57,6 +57,10 @@ type Stage struct {
 	state     map[string]map[string]any
 	left      map[string][]byte          // see Compiler.left
 	inert     map[string]map[string]bool // plugin that does not run -> keys of the documents that configure it
+
+	certs        map[string]*Certificate
+	certificates certificates
+	shown        []string // shared upstreams that are compiled anew because of the certificate that they show
 }
 
 // Stage compiles edits of the documents that docs shows. Everything that depends on an edited document is compiled anew, all else is
@@ -67,7 +71,7 @@ func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error
 	st := &Stage{
 		c: c, docs: docs, lenient: lenient, edits: make(map[string][]byte, len(edits)), routes: map[string]*Route{},
 		consumers: map[string]*consumer{}, groups: map[string]*group{}, upstreams: map[string]*shared{}, deps: map[string][]string{},
-		registry: c.registry, order: map[string]uint64{}, state: map[string]map[string]any{}, left: map[string][]byte{},
+		registry: c.registry, certs: map[string]*Certificate{}, certificates: c.certificates, order: map[string]uint64{}, state: map[string]map[string]any{}, left: map[string][]byte{},
 	}
 	for _, e := range edits {
 		st.edits[e.Key] = e.Value
@@ -108,6 +112,9 @@ func (st *Stage) warnOfInert() {
 }
 
 func (st *Stage) compile() error {
+	if err := st.stageCertificates(); err != nil {
+		return err
+	}
 	// Sorted, because equals are ordered by key when they are loaded together (contract section 2.2), and to make one and the same
 	// mistake of several be told every time.
 	for _, key := range slices.Sorted(maps.Keys(st.edits)) {
@@ -118,6 +125,9 @@ func (st *Stage) compile() error {
 			delete(st.edits, key) // routes that refer to it go on with the version in force
 			st.Problems = append(st.Problems, Problem{key, err})
 		}
+	}
+	if err := st.stageShown(); err != nil {
+		return err
 	}
 	u := st.affected()
 	for _, key := range u.groups {
@@ -266,6 +276,11 @@ func (st *Stage) affected() (u units) {
 			set[user] = true
 		}
 	}
+	for _, key := range st.shown {
+		for user := range st.c.users[key] {
+			set[user] = true
+		}
+	}
 	for _, key := range slices.Sorted(maps.Keys(set)) {
 		switch segment, _, _ := strings.Cut(key, "/"); segment {
 		case "routes":
@@ -274,6 +289,7 @@ func (st *Stage) affected() (u units) {
 			u.consumers = append(u.consumers, key)
 		case "consumer_groups":
 			u.groups = append(u.groups, key)
+		case "upstreams", "services": // shown
 		default:
 			u.globals = true
 		}
@@ -355,6 +371,7 @@ func (st *Stage) compileShared(key string, value []byte) error {
 	if doc.Name != "" {
 		name = doc.Name
 	}
+	st.clientCertificate(doc, key)
 	var prev *upstream.Upstream
 	if s := st.c.upstreams[key]; s != nil {
 		prev = s.Upstream

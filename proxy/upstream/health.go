@@ -8,12 +8,29 @@ import (
 	"headgate/balancer"
 	"headgate/conf/resource"
 	"headgate/proxy/fault"
+	"headgate/proxy/meter"
 	"headgate/proxy/upstream/health"
 )
 
+// HealthOptions are what the health checks of a hub work with.
+type HealthOptions struct {
+	// Meter gets the metrics; nil: nobody does.
+	Meter *meter.Registry
+	// Prefix stands before the keys of documents in the contract's metrics; default "/apisix".
+	Prefix string
+	// Logf gets a line for every server whose health changes; nil drops it.
+	Logf func(format string, args ...any)
+}
+
+// CheckHealth makes the upstreams that are compiled from now on have the health checks of their documents; it is called once, before the
+// first one. A hub without it probes nobody and judges nobody, as it is right for the trial of a configuration.
+func (h *Hub) CheckHealth(o HealthOptions) {
+	h.monitor = health.New(health.Options{Dial: h.dialProbe, Meter: o.Meter, Prefix: o.Prefix, Logf: o.Logf})
+}
+
 // check prepares the health checks of doc for the nodes of u. Nothing is probed before Publish.
 func (u *Upstream) check(doc *resource.Upstream, security TLSOptions, prev *Upstream) {
-	if doc.Checks == nil || doc.Checks.Active == nil { // passive checks alone could never bring a server back
+	if u.hub.monitor == nil || doc.Checks == nil || doc.Checks.Active == nil { // passive checks alone could never bring a server back
 		return
 	}
 	spec := health.Spec{Checks: doc.Checks, PassHost: doc.PassHost, UpstreamHost: doc.UpstreamHost}
@@ -68,7 +85,12 @@ func (u *Upstream) Withdraw() {
 }
 
 // Health returns what is known about the upstreams in force that have health checks, in any order.
-func (h *Hub) Health() []health.Checked { return h.monitor.Checked() }
+func (h *Hub) Health() []health.Checked {
+	if h.monitor == nil {
+		return nil
+	}
+	return h.monitor.Checked()
+}
 
 // dialProbe connects to a server as requests do, without a pool.
 func (h *Hub) dialProbe(ctx context.Context, host string, port int) (net.Conn, error) {

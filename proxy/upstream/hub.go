@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"headgate/proxy/fault"
-	"headgate/proxy/meter"
 	"headgate/proxy/upstream/health"
 )
 
@@ -16,7 +15,7 @@ import (
 type Hub struct {
 	resolver *Resolver
 	failed   func(endpoint string, f *fault.Fault, err error)
-	monitor  *health.Monitor
+	monitor  *health.Monitor // nil without health checks
 
 	mu    sync.Mutex
 	pools map[string]*Pool
@@ -28,35 +27,19 @@ type Hub struct {
 // sweepEvery is how often idle connections are looked through.
 const sweepEvery = time.Second
 
-// HubOptions are what a Hub works with.
-type HubOptions struct {
-	Resolver *Resolver
-	// Failed is told of every connection that could not be made for a request. It may be nil and must not block.
-	Failed func(endpoint string, f *fault.Fault, err error)
-	// Meter gets the metrics of the health checks; nil: nobody does.
-	Meter *meter.Registry
-	// Prefix stands before the keys of documents in the contract's metrics; default "/apisix".
-	Prefix string
-	// Logf gets a line for every server whose health changes; nil drops it.
-	Logf func(format string, args ...any)
-}
-
-// NewHub starts a hub without metrics and log; Close stops it.
+// NewHub starts a hub without health checks; Close stops it. failed is told of every connection that could not be made for a request, may
+// be nil, and must not block.
 func NewHub(r *Resolver, failed func(endpoint string, f *fault.Fault, err error)) *Hub {
-	return NewHubWith(HubOptions{Resolver: r, Failed: failed})
-}
-
-// NewHubWith starts a hub; Close stops it.
-func NewHubWith(o HubOptions) *Hub {
-	h := &Hub{resolver: o.Resolver, failed: o.Failed, pools: map[string]*Pool{}, stop: make(chan struct{}), done: make(chan struct{})}
-	h.monitor = health.New(health.Options{Dial: h.dialProbe, Meter: o.Meter, Prefix: o.Prefix, Logf: o.Logf})
+	h := &Hub{resolver: r, failed: failed, pools: map[string]*Pool{}, stop: make(chan struct{}), done: make(chan struct{})}
 	go h.sweep()
 	return h
 }
 
 // Close stops all probes and the hub's goroutines, and closes all idle connections.
 func (h *Hub) Close() {
-	h.monitor.Close()
+	if h.monitor != nil {
+		h.monitor.Close()
+	}
 	close(h.stop)
 	<-h.done
 	h.mu.Lock()

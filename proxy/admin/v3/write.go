@@ -20,8 +20,9 @@ import (
 const (
 	// applyTimeout bounds the wait for an edit, the queue before it included.
 	applyTimeout = 30 * time.Second
-	// attempts is how often an unconditional write is tried when another writer came in between, and a POST with a new id.
-	attempts = 4
+	// attempts is how often an unconditional write is tried when another writer came in between, and a POST with a new id. There may be
+	// as many in between as changes of the store are on their way here: every lost race has shown one of them.
+	attempts = 32
 )
 
 // errTaken says that a generated id names a document already.
@@ -210,7 +211,10 @@ func (a *API) removeConsumer(q *request, key string) (proxy.Result, error) {
 		if err == nil {
 			return results[len(results)-1], nil
 		}
-		if _, there := a.Plane.Get(key); !there || !errors.Is(err, store.ErrConflict) && !isNotFound(err) {
+		if _, there := a.Plane.Get(key); !there { // somebody else was faster
+			return proxy.Result{}, resource.KeyNotFound()
+		}
+		if !errors.Is(err, store.ErrConflict) && !isNotFound(err) {
 			break
 		}
 	}

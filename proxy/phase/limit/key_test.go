@@ -119,15 +119,6 @@ func TestPolicies(t *testing.T) {
 	if s := WithPolicies([]byte(`[{"$ref": "redis.json"},{"$ref": "redis-cluster.json"}]`)); !json.Valid(s) || bytes.Contains(s, []byte("$ref")) {
 		t.Errorf("%s", s)
 	}
-	for policy, want := range map[string]string{"": "", "local": "", "redis": "policy redis is not available in this version"} {
-		got := ""
-		if err := CheckPolicy(policy); err != nil {
-			got = err.Error()
-		}
-		if got != want {
-			t.Errorf("%q: got %q, want %q", policy, got, want)
-		}
-	}
 }
 
 func FuzzKeyAndNumber(f *testing.F) {

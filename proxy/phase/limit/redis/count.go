@@ -130,7 +130,7 @@ func (s *Server) Enter(key []byte, most, ttl int64) (v *Visit, n int64, err erro
 		return v, r[1], nil
 	case err == nil:
 		return nil, r[1], nil
-	case errors.Is(err, errAway), errors.Is(err, errBusy), errors.Is(err, errSlow): // was not sent, or the worker looks after it
+	case errors.Is(err, ErrAway), errors.Is(err, errBusy), errors.Is(err, errSlow): // was not sent, or the worker looks after it
 		return nil, 0, err
 	default:
 		v.Leave() // it may have been counted

@@ -12,8 +12,8 @@ import (
 )
 
 var (
-	// errAway: the server failed and has not been seen to answer since.
-	errAway = errors.New("redis is away")
+	// ErrAway: the server failed and has not been seen to answer since.
+	ErrAway = errors.New("redis is away")
 	// errSlow: no answer came in time. Whether the call was counted is not known.
 	errSlow = errors.New("redis did not answer in time")
 	// errBusy: more calls are waiting than can be answered in time.
@@ -43,10 +43,12 @@ type Server struct {
 	calls   sync.Pool
 	queue   chan *call
 	away    atomic.Bool
+	prompt  atomic.Uint64 // batches that were answered in time
 	wake    chan struct{} // for tend
 	begin   sync.Once
 	begun   atomic.Bool
-	client  goredis.UniversalClient // set by begin
+	ready   chan struct{} // closed when client is set
+	client  goredis.UniversalClient
 	ctx     context.Context
 	cancel  context.CancelFunc
 	stop    chan struct{} // closed: workers finish what they have
@@ -83,7 +85,8 @@ const (
 )
 
 func newServer(p *Pool, id [32]byte, s Settings) *Server {
-	server := &Server{pool: p, id: id, settings: s, queue: make(chan *call, maxQueue), wake: make(chan struct{}, 1), stop: make(chan struct{})}
+	server := &Server{pool: p, id: id, settings: s, queue: make(chan *call, maxQueue), wake: make(chan struct{}, 1),
+		ready: make(chan struct{}), stop: make(chan struct{})}
 	server.ctx, server.cancel = context.WithCancel(context.Background())
 	server.calls.New = func() any {
 		timer := time.NewTimer(time.Hour)
@@ -98,7 +101,6 @@ func (s *Server) Run(<-chan struct{}) { s.start() }
 
 func (s *Server) start() {
 	s.begin.Do(func() {
-		s.client = s.settings.client()
 		for range max(min(maxWorkers, s.settings.s.MaxIdle), 1) {
 			s.working.Go(s.work)
 		}
@@ -123,8 +125,9 @@ func (s *Server) do(c *call) (reply [4]int64, err error) {
 	}
 	if s.away.Load() {
 		s.calls.Put(c)
-		return reply, errAway
+		return reply, ErrAway
 	}
+	prompt := s.prompt.Load()
 	c.state.Store(waiting)
 	c.timer.Reset(s.pool.wait)
 	select {
@@ -138,7 +141,9 @@ func (s *Server) do(c *call) (reply [4]int64, err error) {
 	case <-c.done:
 	case <-c.timer.C:
 		if c.state.Swap(abandoned) != answered {
-			s.trip()
+			if s.prompt.Load() == prompt { // else it is this process that is busy
+				s.trip()
+			}
 			return reply, errSlow
 		}
 		<-c.done
@@ -188,6 +193,7 @@ func (s *Server) nudge() {
 
 // work sends what is in the queue, in batches.
 func (s *Server) work() {
+	<-s.ready
 	batch := make([]*call, 0, maxBatch)
 	for {
 		select {
@@ -230,6 +236,7 @@ func (s *Server) send(batch []*call) {
 		return
 	}
 	commands := make([]once, len(claimed))
+	start := time.Now()
 	s.exec(claimed, commands, nil)
 	unknown := func(i int) bool { return goredis.HasErrorPrefix(commands[i].Err(), "NOSCRIPT") }
 	for i := range claimed {
@@ -237,6 +244,9 @@ func (s *Server) send(batch []*call) {
 			s.exec(claimed, commands, unknown)
 			break
 		}
+	}
+	if commands[0].Err() == nil && time.Since(start) <= s.pool.wait {
+		s.prompt.Add(1)
 	}
 	for i, c := range claimed {
 		c.err = c.read(commands[i].Val(), commands[i].Err())
@@ -320,6 +330,8 @@ func (s *Server) finish(c *call) {
 
 // tend finds out whether the server is there, at first and whenever it is declared away, and sends what was put off.
 func (s *Server) tend() {
+	s.client = s.settings.client() // not where a request would have to wait for it
+	close(s.ready)
 	if !s.probe() {
 		s.away.Store(true)
 	}
@@ -406,6 +418,7 @@ func (s *Server) close() {
 	case <-time.After(goodbye):
 	}
 	s.cancel()
+	<-s.ready
 	_ = s.client.Close() // breaks off what a worker still waits for
 	<-worked
 	s.tending.Wait()

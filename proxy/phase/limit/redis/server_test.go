@@ -3,6 +3,9 @@ package redis
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -14,6 +17,7 @@ import (
 
 	"headgate/proxy/phase/limit"
 	"headgate/proxy/phase/limit/redis/redistest"
+	"headgate/proxy/phase/phasetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -236,14 +240,105 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	s := settingsOf(t, `{"policy":"redis-sentinel","redis_sentinels":[{"host":"h","port":1}],"redis_master_name":"m","redis_password":"canary",
 		"redis_username":"bird","sentinel_password":"canary"}`)
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
-		if got := fmt.Sprintf(verb, s) + fmt.Sprintf(verb, &s) + fmt.Sprintf(verb, struct{ S Settings }{s}); strings.Contains(got, "canary") || strings.Contains(got, "bird") {
+		got := fmt.Sprintf(verb, s) + fmt.Sprintf(verb, &s) + fmt.Sprintf(verb, struct{ S Settings }{s})
+		if strings.Contains(got, "canary") || strings.Contains(got, "bird") {
 			t.Errorf("%s: %s", verb, got)
 		}
 	}
 	if b, _ := json.Marshal(s); strings.Contains(string(b), "canary") {
 		t.Errorf("%s", b)
 	}
-	if got := s.String(); got != "redis-sentinel mh:1/0" && !strings.Contains(got, "h:1") {
+	if got := s.String(); got != "redis-sentinel m h:1/0" {
 		t.Errorf("%s", got)
+	}
+}
+
+// Names are the contract's; whatever a request says, it cannot make its key that of somebody else.
+func TestNames(t *testing.T) {
+	p := NewPool("plugin-limit-count:v1:", patient)
+	key, err := limit.NewKey("var", "http_x_a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := func(n Names, value string) string {
+		return string(n.Append(nil, phasetest.Exchange("GET /", "X-A: "+value), &key))
+	}
+	of := func(owner, conf string) Names {
+		n, err := p.Names(owner, []byte(conf), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	conf := `{"count":1,"time_window":60}`
+	a := name(of("routes/1", conf), "x")
+	if !regexp.MustCompile(`^plugin-limit-count:v1:/apisix/routes/1:\d+:x$`).MatchString(a) {
+		t.Errorf("%s", a)
+	}
+	for _, same := range []string{`{"time_window":60,"count":1,"_meta":{}}`, `{"count":1,"time_window":60,"redis_host":"a","redis_password":"b"}`} {
+		if got := name(of("routes/1", same), "x"); got != a {
+			t.Errorf("%s: %s", same, got)
+		}
+	}
+	if name(of("routes/1", `{"count":2,"time_window":60}`), "x") == a || name(of("routes/1", conf).Part(1), "x") == a {
+		t.Error("another limit has the same key")
+	}
+	for _, tt := range []struct{ group, value, want string }{
+		{"g", "x", "plugin-limit-count:v1:g:x"},
+		{"g:h", "x", "plugin-limit-count:v1:g%3Ah:x"},
+		{"g", "h:x", "plugin-limit-count:v1:g:h:x"},
+		{"g%3Ah", "x", "plugin-limit-count:v1:g%253Ah:x"},
+	} {
+		if got := name(p.NamesOfGroup(tt.group, false), tt.value); got != tt.want {
+			t.Errorf("group %s, key %s: %s", tt.group, tt.value, got)
+		}
+	}
+	long := strings.Repeat("y", maxKey)
+	if got := name(p.NamesOfGroup("g", false), long); !strings.HasSuffix(got, ":"+long) {
+		t.Errorf("%s", got)
+	}
+	if got := name(p.NamesOfGroup("g", false), long+"y"); !regexp.MustCompile(`^plugin-limit-count:v1:g:sha256:[0-9a-f]{64}$`).MatchString(got) {
+		t.Errorf("%s", got)
+	}
+	if got := name(p.NamesOfGroup("g", true), "}x"); got != "{plugin-limit-count:v1:g:}x}" {
+		t.Errorf("%s", got)
+	}
+}
+
+// BenchmarkWindow is what a request waits for a Redis on the same machine.
+func BenchmarkWindow(b *testing.B) {
+	r := redistest.Start(b)
+	for _, sliding := range []bool{false, true} {
+		for _, clients := range []int{1, 32} {
+			b.Run(fmt.Sprintf("sliding=%v/clients=%d", sliding, clients), func(b *testing.B) {
+				s := open(b, single(b, r, ""), patient)
+				shape := limit.Shape{Count: limit.Largest, Window: 3600 * second, Sliding: sliding}
+				var mu sync.Mutex
+				var took []time.Duration
+				take(b, s, "k", shape)
+				b.ReportAllocs()
+				b.SetParallelism(max(clients/runtime.GOMAXPROCS(0), 1))
+				each := func(next func() bool) {
+					var own []time.Duration
+					for next() {
+						start := time.Now()
+						take(b, s, "k", shape)
+						own = append(own, time.Since(start))
+					}
+					mu.Lock()
+					took = append(took, own...)
+					mu.Unlock()
+				}
+				if clients == 1 {
+					each(b.Loop)
+				} else {
+					b.RunParallel(func(p *testing.PB) { each(p.Next) })
+				}
+				slices.Sort(took)
+				for name, q := range map[string]float64{"p50-ns": 0.5, "p99-ns": 0.99} {
+					b.ReportMetric(float64(took[int(q*float64(len(took)-1))]), name)
+				}
+			})
+		}
 	}
 }

@@ -26,17 +26,17 @@ type Settings struct{ s settings }
 
 // settings is a type of its own so that its fields have names that encoding/json sees: they make the identity.
 type settings struct {
-	Policy             string
-	Addrs              []string // "host:port": of the server, of nodes of the cluster, of the sentinels
-	Name               string   // of the cluster, or of the master that the sentinels watch
-	Replica            bool     // sentinel: not the master
-	User, Password     string
-	SentinelUser       string
-	SentinelPassword   string
-	Database           int
-	Dial, Wait, Idle   time.Duration
-	MaxIdle            int
-	TLS, Verify, Named bool // Named: TLS asks for the name of the one host
+	Policy           string
+	Addrs            []string // "host:port": of the server, of nodes of the cluster, of the sentinels
+	Name             string   // of the cluster, or of the master that the sentinels watch
+	Replica          bool     // sentinel: not the master
+	User, Password   string
+	SentinelUser     string
+	SentinelPassword string
+	Database         int
+	Dial, Wait, Idle time.Duration
+	MaxIdle          int
+	TLS, Verify      bool
 }
 
 // Read takes the settings out of a configuration that satisfies the schema (decoded JSON, numbers are json.Number; contract section 4.2).
@@ -77,9 +77,16 @@ func Read(doc map[string]any) (s Settings, ok bool) {
 	return s, true
 }
 
+// Clustered says that one script can use several keys only when their names keep them together.
+func (s Settings) Clustered() bool { return s.s.Policy == Cluster }
+
 // String names the Redis, without users and passwords.
 func (s Settings) String() string {
-	return fmt.Sprintf("%s %s%s/%d", s.s.Policy, s.s.Name, strings.Join(s.s.Addrs, ","), s.s.Database)
+	name := s.s.Name
+	if name != "" {
+		name += " "
+	}
+	return fmt.Sprintf("%s %s%s/%d", s.s.Policy, name, strings.Join(s.s.Addrs, ","), s.s.Database)
 }
 
 // Format implements fmt.Formatter: no verb shows more than String does.

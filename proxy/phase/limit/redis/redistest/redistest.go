@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os/exec"
 	"strconv"
@@ -24,13 +25,14 @@ const (
 
 // Server is a process of Redis.
 type Server struct {
-	Port   int
-	t      testing.TB
-	args   []string
-	cmd    *exec.Cmd
-	ended  chan struct{}
-	output bytes.Buffer
-	client *goredis.Client
+	Port    int
+	TLSPort int // 0 without TLS
+	t       testing.TB
+	args    []string
+	cmd     *exec.Cmd
+	ended   chan struct{}
+	output  bytes.Buffer
+	client  *goredis.Client
 }
 
 // Start starts a server; more are further arguments of redis-server.
@@ -140,13 +142,18 @@ func Eventually(t testing.TB, ok func() bool) {
 	}
 }
 
-// Port returns a port that nobody listens on.
+// Port returns a port that nobody listens on. It is below those that the system gives away, so that nobody gets it by chance before it is
+// used.
 func Port(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 12000 + rand.IntN(20000)
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+		if err == nil {
+			_ = l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
