@@ -29,6 +29,8 @@ const usage = `headgate splits HTTP and AI traffic between versions, models and 
 usage:
   headgate run [-c FILE]     serve; without -c, conf/headgate.toml if it exists, else the built-in defaults
   headgate check -c FILE     validate a configuration file and say what is wrong with it
+  headgate explain [-c FILE | -control ADDR] [-X METHOD] [-H 'Name: value']... [-d BODY] [-client ADDR] [-consumer NAME] [-json] URL
+                             say what would become of a request, by a file or in the running gateway
   headgate import -config-yaml FILE [-apisix-yaml FILE] [-o FILE]
                              turn the files of an APISIX installation into a configuration of Headgate
   headgate demo [-listen A] [-admin A] [-metrics A]
@@ -89,6 +91,8 @@ func command(args []string, stdout, stderr io.Writer) int {
 			return 2
 		}
 		err = demoCommand(demoOptions{listen: *listen, admin: *adminAddr, metrics: *metrics}, stdout, stderr)
+	case "explain":
+		return explainCommand(args[1:], stdout, stderr)
 	case "version", "-v", "--version":
 		fmt.Fprintf(stdout, "headgate %s (%s, %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	case "help", "-h", "--help":

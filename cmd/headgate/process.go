@@ -276,7 +276,9 @@ func (p *process) listen(c *conf.Config) error {
 		}
 	}
 	if c.Control.Enabled {
+		explainer := proxy.NewExplainer(p.server, p.applier)
 		s := control.NewServer(control.Options{
+			Explain: func(request []byte) (any, error) { return explainer.Explain(request) },
 			Plane: p.applier, Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,
 			Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
 		})
