@@ -281,6 +281,7 @@ func (r *scaleRun) storms(ctx context.Context) error {
 		}
 		version += 1_000_000
 		first := version
+		fmt.Fprintf(r.notes, "bench: scale: %s: storm\n", r.step)
 		g := load.Start(ctx, load.Config{
 			Addr: r.params.Admin, Conns: 4, Timeout: answerLimit, WantBody: load.AnyBody, Rate: float64(r.Rate),
 			Next: func(b []byte, n uint64) []byte { return r.world.edit(b, pick(n, r.Routes), first+int(n)) },

@@ -183,6 +183,7 @@ type Upstream struct {
 	KeepaliveRequests int      `toml:"keepalive_requests"`
 	MaxResponseHeader Size     `toml:"max_response_header"`
 	DNSRefresh        Duration `toml:"dns_refresh"`
+	UpgradeLifetime   Duration `toml:"upgrade_lifetime"` // of a WebSocket or the like; 0 = no limit
 }
 
 // Default returns what runs without a file. Nothing in it is shared between calls.

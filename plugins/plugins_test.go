@@ -8,7 +8,7 @@ import (
 )
 
 func TestListIsSorted(t *testing.T) {
-	list := List()
+	list := List(Options{})
 	if len(list) == 0 {
 		t.Fatal("no plugins")
 	}
@@ -25,7 +25,7 @@ func TestListIsSorted(t *testing.T) {
 }
 
 func TestKindsAreComplete(t *testing.T) {
-	for _, k := range List() {
+	for _, k := range List(Options{}) {
 		s, err := schema.Compile(k.Name, k.Schema, resource.SchemaRefs()...)
 		if err != nil {
 			t.Errorf("%s: %v", k.Name, err)

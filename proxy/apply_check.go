@@ -48,12 +48,26 @@ func (c checks) CheckVars(raw any) error {
 	return err
 }
 
+// GlobalRuleWith is for edits: of two rules that are stored already the compiler judges.
 func (c checks) GlobalRuleWith(plugin, except string) string {
+	if c.stored() {
+		return ""
+	}
 	return c.Compiler.GlobalRuleWith(c.Document, plugin, except)
 }
 
-// CredentialOwner passes over what is going away with the same change.
+// stored says that the document is judged because it is in the store already. What it must not share with another is then for the
+// compiler to decide, which tries again when the other one goes.
+func (c checks) stored() bool {
+	_, yes := c.world.(everything)
+	return yes
+}
+
+// CredentialOwner is for edits. It passes over what is going away with the same change.
 func (c checks) CredentialOwner(plugin string, conf map[string]any, except string) (attr, owner string) {
+	if c.stored() {
+		return "", ""
+	}
 	attr, owner = c.Compiler.CredentialOwner(plugin, conf, except)
 	if owner != "" && !c.Exists(owner) {
 		return "", ""

@@ -115,13 +115,13 @@ func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
 func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, from string) error {
 	edits := make([]snapshot.Edit, 0, len(put)+len(removed))
 	usable := make(map[string]store.Item, len(put))
-	for _, item := range put {
+	verdicts := a.judge(put)
+	for i, item := range put {
 		if isInternal(item.Key) {
 			usable[item.Key] = item
 			continue
 		}
-		kind, id, err := splitKey(item.Key)
-		if err != nil {
+		if _, _, err := splitKey(item.Key); err != nil {
 			a.logf("%s in the store is ignored: %v", item.Key, err)
 			continue
 		}
@@ -129,7 +129,7 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 			a.hidden[item.Key] = item
 			continue
 		}
-		if err := a.validate(kind, id, item.Value, everything{a}); err != nil {
+		if err := verdicts[i]; err != nil {
 			a.compiler.Forget(item.Key) // no edit of anything else can make it valid
 			a.leaveOut(leftOut{item, err})
 			continue
@@ -166,6 +166,18 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 	}
 	a.commit(st, revision, fresh, removed, from)
 	return nil
+}
+
+// judge validates documents that came from the store; at a start there are many.
+func (a *Applier) judge(items []store.Item) []error {
+	verdicts := make([]error, len(items))
+	snapshot.Parallel(len(items), func(i int) {
+		kind, id, err := splitKey(items[i].Key)
+		if err == nil && !isInternal(items[i].Key) && !a.inline[items[i].Key] {
+			verdicts[i] = a.validate(kind, id, items[i].Value, everything{a})
+		}
+	})
+	return verdicts
 }
 
 // leaveOut takes note of a document that cannot be used.

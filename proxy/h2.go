@@ -50,8 +50,9 @@ func newH2(s *Server, o ServerOptions) *h2 {
 	if idle <= 0 {
 		idle = o.HeadTimeout
 	}
-	// What the library would write quotes what clients send. Broken connections are in the access log.
-	h.base = &http.Server{MaxHeaderBytes: o.MaxHead, IdleTimeout: idle, ErrorLog: log.New(io.Discard, "", 0)}
+	// A header that is a little too large is refused with an answer, here; one that is far too large ends the connection, there. What the
+	// library would log quotes what clients send.
+	h.base = &http.Server{MaxHeaderBytes: 2 * o.MaxHead, IdleTimeout: idle, ErrorLog: log.New(io.Discard, "", 0)}
 	h.server = &http2.Server{
 		MaxConcurrentStreams: maxStreams, MaxUploadBufferPerStream: streamWindow, MaxUploadBufferPerConnection: connectionWindow,
 		IdleTimeout: idle, ReadIdleTimeout: pingAfter, PingTimeout: pingPatience,
@@ -186,8 +187,8 @@ func (c *h2Conn) exchange(q *h2Request, number uint64, w http.ResponseWriter, r 
 }
 
 var (
-	errNoRequest   = errors.New("a request that HTTP/1.1 cannot express")
-	errManyLengths = errors.New("a body that is longer than announced")
+	errNoRequest = errors.New("a request that HTTP/1.1 cannot express")
+	errLength    = errors.New("a body that is not as long as announced")
 )
 
 // read makes ctx the request that r is. The request path judges it; what must be right is that it cannot become another one on the way
@@ -223,6 +224,11 @@ func (q *h2Request) read(r *http.Request, h *h2, rc *http.ResponseController) er
 	}
 	if err := q.readBody(r, h, rc); err != nil {
 		return err
+	}
+	if announced, has := r.Header["Content-Length"]; has { // the library checks some of it (RFC 9113 section 8.1.1)
+		if n, ok := wire.ParseLength([]byte(announced[0])); !ok || len(announced) > 1 || n != int64(len(q.body)) {
+			return errLength
+		}
 	}
 	q.ctx.Request.SetBodyRaw(q.body)
 	return nil
@@ -279,7 +285,7 @@ func (q *h2Request) readBody(r *http.Request, h *h2, rc *http.ResponseController
 		case err != nil && r.Context().Err() != nil:
 			return syscall.ECONNRESET // the stream is no more
 		case err != nil:
-			return errManyLengths
+			return errLength
 		}
 	}
 }

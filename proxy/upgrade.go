@@ -43,8 +43,8 @@ func asksUpgrade(q *phase.Request, connection [][]byte) bool {
 	return 0 < n && n <= maxProtocols
 }
 
-// tunnelled says whether a protocol (a name, perhaps with a version) may be spoken past the gateway. One that carries more HTTP requests may not: no
-// route, plugin or check would see them.
+// tunnelled says whether a protocol (a name, perhaps with a version) may be spoken past the gateway. One that carries more HTTP requests
+// may not: no route, plugin or check would see them.
 func tunnelled(protocol []byte) bool {
 	name, version, versioned := bytes.Cut(protocol, []byte{'/'})
 	if !wire.ValidName(name) || versioned && !wire.ValidName(version) {
@@ -86,10 +86,12 @@ type tunnel struct {
 	lifetime time.Duration // 0 = for ever
 	timer    *time.Timer
 
-	cause          atomic.Pointer[fault.Fault] // why it was cut
-	asked          atomic.Bool                 // the client has ended its direction
-	answered       atomic.Bool                 // the upstream has
-	sent, received int64                       // bytes of the upstream's and the client's direction, each known to its own goroutine
+	mu    sync.Mutex   // held while the connections are being cut
+	cause *fault.Fault // why they were, nil while they were not
+
+	asked          atomic.Bool // the client has ended its direction
+	answered       atomic.Bool // the upstream has
+	sent, received int64       // bytes of the upstream's and the client's direction, each known to its own goroutine
 
 	down chan struct{} // closed when the upstream's direction has ended
 	over chan struct{} // closed when the exchange has ended
@@ -238,9 +240,13 @@ func closeWrite(c net.Conn) error {
 
 func (t *tunnel) touch() { t.moved.Store(int64(time.Since(t.began))) }
 
-// cut ends both directions at once. The first cause counts.
+// cut ends both directions at once. The first cause counts. Nobody returns before both connections have been reset: whoever closed one
+// earlier would make an orderly end of it.
 func (t *tunnel) cut(f *fault.Fault) {
-	if t.cause.CompareAndSwap(nil, f) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.cause == nil {
+		t.cause = f
 		t.client.abort()
 		t.up.Cut()
 	}
@@ -279,7 +285,9 @@ func (t *tunnel) settle() {
 	x.g.tunnels.Add(-1)
 	x.Response.Sent += t.sent
 	x.Request.Length += t.received
-	if f := t.cause.Load(); f != nil && f != hungUp {
-		x.raise(f)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.cause != nil && t.cause != hungUp {
+		x.raise(t.cause)
 	}
 }

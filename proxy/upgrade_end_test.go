@@ -22,7 +22,7 @@ import (
 // TestUpgradeClocks: a tunnel on which nothing moves ends, and one that has a lifetime ends although something does. Both sides see that it
 // was cut.
 func TestUpgradeClocks(t *testing.T) {
-	const brief = `"timeout":{"connect":5,"send":0.02,"read":0.03}`
+	const brief = `"timeout":{"connect":5,"send":0.1,"read":0.2}` // read is the clock of the 101, too
 	for _, tt := range []struct {
 		name, fault string
 		lifetime    time.Duration
@@ -48,15 +48,18 @@ func TestUpgradeClocks(t *testing.T) {
 			var err error
 			for err == nil {
 				if tt.busy {
-					_, _ = io.WriteString(c, "x")
+					_, err = io.WriteString(c, "x")
 				}
-				_, err = c.in.ReadByte()
+				if err == nil {
+					_, err = c.in.ReadByte()
+				}
 			}
-			if !errors.Is(err, syscall.ECONNRESET) {
-				t.Errorf("the client reads %v", err)
+			cut := func(err error) bool { return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) }
+			if !cut(err) {
+				t.Errorf("the client gets %v", err)
 			}
-			if err := <-heard; !errors.Is(err, syscall.ECONNRESET) {
-				t.Errorf("the upstream reads %v", err)
+			if err := <-heard; !cut(err) {
+				t.Errorf("the upstream gets %v", err)
 			}
 			_ = c.Close()
 			r.settled(s, 1)
@@ -95,6 +98,58 @@ func TestUpgradeDue(t *testing.T) {
 			t.Errorf("%s: %v, %v", tt.name, f, next)
 		}
 	}
+}
+
+// TestUpgradeLeaving: when one side goes away, the other one learns of it, and how; the exchange ends.
+func TestUpgradeLeaving(t *testing.T) {
+	heard := make(chan error, 1)
+	for _, tt := range []struct {
+		name  string
+		end   func(c *client)
+		want  error // what the upstream reads
+		fault string
+	}{
+		{"closes", func(c *client) { _ = c.Close() }, nil, ""},
+		{"resets", func(c *client) { reset(c.Conn) }, syscall.ECONNRESET, "client_gone"},
+	} {
+		t.Run("the client "+tt.name, func(t *testing.T) {
+			s := newSwitcher(t, nil, func(w farEnd, _ message) {
+				w.say(agreeWebSocket)
+				_, err := io.Copy(io.Discard, w.in)
+				heard <- err
+			})
+			r := newGate(t, defaults()).upgrading(s, withProbe)
+			c := r.dial(t)
+			c.ask()
+			tt.end(c)
+			if err := <-heard; !errors.Is(err, tt.want) {
+				t.Errorf("the upstream reads %v, want %v", err, tt.want)
+			}
+			r.settled(s, 1)
+			if got := r.faults("client_gone"); got != map[bool]float64{true: 1}[tt.fault != ""] {
+				t.Errorf("client_gone was counted %v times", got)
+			}
+		})
+	}
+	t.Run("the upstream resets", func(t *testing.T) {
+		s := newSwitcher(t, nil, func(w farEnd, _ message) {
+			w.say(agreeWebSocket)
+			_, _ = w.in.ReadByte()
+			reset(w.Conn)
+		})
+		r := newGate(t, defaults()).upgrading(s, withProbe)
+		c := r.dial(t)
+		c.ask()
+		c.say("x")
+		if _, err := c.in.ReadByte(); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the client reads %v", err)
+		}
+		_ = c.Close()
+		r.settled(s, 1)
+		if got := r.faults("body_cut"); got != 1 {
+			t.Errorf("body_cut was counted %v times", got)
+		}
+	})
 }
 
 // TestUpgradeDrain: tunnels go on while a server drains, and are cut when its time is up.
@@ -241,8 +296,11 @@ func TestUpgradeLeavesNothing(t *testing.T) {
 		}
 	})
 	r := newGate(t, defaults()).upgrading(s, withProbe)
-	var bytesSent atomic.Int64
-	r.done = func(x *phase.Exchange) { bytesSent.Add(x.Response.Sent) }
+	var bytesSent, bytesReceived atomic.Int64
+	r.done = func(x *phase.Exchange) {
+		bytesSent.Add(x.Response.Sent)
+		bytesReceived.Add(x.Request.Length - int64(len(askWebSocket)))
+	}
 	descriptors := func() int {
 		list, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
@@ -301,8 +359,9 @@ func TestUpgradeLeavesNothing(t *testing.T) {
 	}
 	r.eventually("no descriptor is left", func() bool { return descriptors() <= before })
 	r.eventually("no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })
-	if got := bytesSent.Load(); got != waves*size*3 {
-		t.Errorf("%d bytes were counted", got)
+	// Every client has three bytes echoed, and two of five send one more.
+	if sent, received := bytesSent.Load(), bytesReceived.Load(); sent != waves*size*3 || received != waves*size*(3+2./5) {
+		t.Errorf("%d bytes sent and %d received were counted", sent, received)
 	}
 }
 

@@ -48,6 +48,7 @@ type process struct {
 	sealer   *seal.Sealer // nil when documents are stored as they are
 	audit    *auditLog
 	offload  *offload.Pool
+	mirrors  *offload.Pool // a pool of their own: a dead mirror keeps nothing else waiting
 	applier  *proxy.Applier
 	log      *accesslog.Writer
 	server   *proxy.Server
@@ -101,6 +102,9 @@ func (p *process) openParts(c *conf.Config) (err error) {
 	if p.offload, err = offload.New(64, func(r any) { p.logf("background task: %v", r) }); err != nil {
 		return err
 	}
+	if p.mirrors, err = offload.New(256, func(r any) { p.logf("mirrored request: %v", r) }); err != nil {
+		return err
+	}
 	if p.sealer, err = newSealer(c); err != nil {
 		return err
 	}
@@ -117,9 +121,10 @@ func (p *process) openParts(c *conf.Config) (err error) {
 		return err
 	}
 	live := &snapshot.Live{}
-	if p.compiler, p.hub, err = newCompiler(c, live, p.meter, p.connectFailed()); err != nil {
+	if p.compiler, p.hub, err = newCompiler(c, live, p.meter, p.connectFailed(), p.pluginOptions(c)); err != nil {
 		return err
 	}
+	p.hub.CheckHealth(upstream.HealthOptions{Meter: p.meter, Prefix: c.Store.Etcd.Prefix, Logf: p.logf})
 	inline, err := inlineDocuments(c)
 	if err != nil {
 		return err
@@ -135,7 +140,7 @@ func (p *process) openParts(c *conf.Config) (err error) {
 }
 
 // newCompiler makes the compiler of c and the hub that its upstreams use. live shows an empty snapshot afterwards.
-func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed func(string, *fault.Fault, error)) (*snapshot.Compiler, *upstream.Hub, error) {
+func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed func(string, *fault.Fault, error), o plugins.Options) (*snapshot.Compiler, *upstream.Hub, error) {
 	mode, err := route.ParseMode(c.Gateway.Router)
 	if err != nil {
 		return nil, nil, err
@@ -150,7 +155,7 @@ func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed 
 	}
 	hub := upstream.NewHub(upstream.NewResolver(c.Upstream.DNSRefresh.Std()), failed)
 	compiler, err := snapshot.NewCompiler(live, snapshot.Options{
-		Kinds: plugins.List(), Hub: hub, Meter: m, Defaults: defaults, Mode: mode,
+		Kinds: plugins.List(o), Hub: hub, Meter: m, Defaults: defaults, Mode: mode,
 		CountAll: !c.Compat.On(conf.CountOnlyWithPlugin), Inert: c.Compat.AcceptInert, LookupEnv: os.LookupEnv, TLS: certificates,
 	})
 	if err != nil {
@@ -207,6 +212,7 @@ func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server,
 		KeepSlash: g.MatchURIEncodedSlash, Servlet: g.NormalizeURILikeServlet, RawTarget: c.Compat.On(conf.UpstreamRawPath), Charset: c.Compat.On(conf.ResponseCharset),
 		PassNamed:        c.Compat.On(conf.ConnectionNamedHeaders),
 		KeepForwardedFor: c.Compat.On(conf.ForwardedForFromAnyone) && len(trusted) == 0,
+		UpgradeLifetime:  c.Upstream.UpgradeLifetime.Std(),
 		Log:              p.log, Format: format, Meter: p.meter, Errorf: p.logf,
 	}), nil
 }
@@ -278,8 +284,9 @@ func (p *process) listen(c *conf.Config) error {
 	if c.Control.Enabled {
 		explainer := proxy.NewExplainer(p.server, p.applier)
 		s := control.NewServer(control.Options{
+			Health:  p.hub.Health,
 			Explain: func(request []byte) (any, error) { return explainer.Explain(request) },
-			Plane: p.applier, Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,
+			Plane:   p.applier, Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,
 			Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
 		})
 		if err := add("control", c.Control.Listen, s); err != nil {
@@ -426,5 +433,8 @@ func (p *process) stop(ctx context.Context) {
 	}
 	if p.offload != nil {
 		_ = p.offload.Close(time.Second)
+	}
+	if p.mirrors != nil {
+		_ = p.mirrors.Close(time.Second)
 	}
 }

@@ -89,14 +89,15 @@ func TestRecordedAPISIX(t *testing.T) {
 	if err != nil {
 		t.Fatal("the runner of the recorded cases needs python3")
 	}
-	c := startChild(t, t.TempDir(), "run", "-c", recordedConfig(t))
+	ports := freePortRange(t, 33) // the last one is the gateway's own
+	c := startChild(t, t.TempDir(), "run", "-c", recordedConfig(t, ports+32))
 	args := []string{
 		filepath.Join(shared, "tools", "goldenrun", "goldenrun.py"), "--file", filepath.Join(shared, "testdata", "apisix-goldens.jsonl"),
 		"--data", c.addr("gateway"), "--admin", c.addr("admin"), "--control", c.addr("control"), "--metrics", c.addr("metrics"),
-		"--base-port", fmt.Sprint(freePortRange(t, 32)), "--settle", "0",
+		"--base-port", fmt.Sprint(ports), "--tls-port", fmt.Sprint(ports + 32), "--settle", "0",
 	}
 	groups := []string{"admin/*", "router/*", "merge/*", "control/*"}
-	for _, k := range plugins.List() {
+	for _, k := range plugins.List(plugins.Options{}) {
 		groups = append(groups, "plugin/"+k.Name+"/*")
 	}
 	for _, g := range groups {
@@ -132,13 +133,15 @@ func TestRecordedAPISIX(t *testing.T) {
 	t.Logf("recorded APISIX cases: %s as recorded, %s differ on purpose (%s)", sums[1], sums[2], strings.Join(differs, ", "))
 }
 
-func recordedConfig(t *testing.T) string {
+func recordedConfig(t *testing.T, tlsPort int) string {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "headgate.toml")
 	writeFile(t, file, `[gateway]
 listen = ["127.0.0.1:0"]
 trusted_addresses = ["127.0.0.1"]
 max_header_size = "32KiB"
+[gateway.tls]
+listen = ["127.0.0.1:`+fmt.Sprint(tlsPort)+`"]
 [admin]
 listen = "127.0.0.1:0"
 [[admin.keys]]

@@ -12,6 +12,7 @@ import (
 	"headgate/conf"
 	"headgate/conf/resource"
 	"headgate/conf/store/mem"
+	"headgate/plugins"
 	"headgate/proxy"
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
@@ -205,7 +206,7 @@ func tryDocuments(c *conf.Config, docs map[string][]byte) error {
 		return err
 	}
 	defer pool.Close(time.Second)
-	compiler, hub, err := newCompiler(c, &snapshot.Live{}, m, func(string, *fault.Fault, error) {})
+	compiler, hub, err := newCompiler(c, &snapshot.Live{}, m, func(string, *fault.Fault, error) {}, plugins.Options{})
 	if err != nil {
 		return err
 	}

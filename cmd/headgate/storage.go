@@ -84,7 +84,7 @@ func newSealer(c *conf.Config) (*seal.Sealer, error) {
 		return nil, nil
 	}
 	route, consumer := map[string][]string{}, map[string][]string{}
-	for _, k := range plugins.List() {
+	for _, k := range plugins.List(plugins.Options{}) {
 		route[k.Name] = k.Encrypted
 		if k.Consumer != nil {
 			consumer[k.Name] = append([]string{}, k.Consumer.Encrypted...) // not nil: consumers are configured in another way

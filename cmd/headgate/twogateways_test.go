@@ -150,6 +150,55 @@ func (p *pair) patches(t *testing.T) {
 	}
 }
 
+// TestTwoGatewaysRace: both gateways accept in the same moment what each would refuse after the other (an identity of two consumers, a
+// plugin of two global rules). The document that is too many is known on both, and when it goes both are in the same state again.
+func TestTwoGatewaysRace(t *testing.T) {
+	p := startPair(t)
+	for _, who := range []string{"jack", "jill"} {
+		p.gates[0].configure("PUT", "/consumers", fmt.Sprintf(`{"username":%q}`, who))
+	}
+	p.gates[0].configure("PUT", "/routes/guarded", fmt.Sprintf(`{"uri":"/guarded","plugins":{"key-auth":{}},"upstream":{"nodes":{%q:1}}}`, p.u.addr))
+	p.converge(t)
+	for _, tt := range []struct{ stays, goes, body string }{
+		{"/consumers/jack/credentials/%d", "/consumers/jill/credentials/%d", `{"plugins":{"key-auth":{"key":"key-%d"}}}`},
+		{"/consumers/jill/credentials/%d", "/consumers/jack/credentials/%d", `{"plugins":{"key-auth":{"key":"key-%d"}}}`},
+		{"/global_rules/a%d", "/global_rules/b%d", `{"plugins":{"request-id":{"header_name":"X-%d"}}}`},
+	} {
+		both := 0
+		for i := range 10 {
+			var writing sync.WaitGroup
+			var accepted [2]bool
+			paths := [2]string{fmt.Sprintf(tt.stays, i), fmt.Sprintf(tt.goes, i)}
+			for n, g := range p.gates {
+				writing.Go(func() { accepted[n] = g.admin("PUT", paths[n], fmt.Sprintf(tt.body, i)).status == http.StatusCreated })
+			}
+			writing.Wait()
+			if !accepted[0] && !accepted[1] {
+				t.Errorf("%v: both were refused", paths)
+			}
+			if accepted[0] && accepted[1] {
+				both++
+			}
+			if accepted[1] {
+				eventually(t, "the deletion", func() bool { return p.gates[i%2].admin("DELETE", paths[1], "").status == http.StatusOK })
+			}
+			if !accepted[0] {
+				continue
+			}
+			for _, g := range p.gates {
+				eventually(t, "what is left to be in force", func() bool {
+					return g.admin("GET", paths[0], "").status == http.StatusOK && g.admin("GET", paths[1], "").status == http.StatusNotFound &&
+						len(g.applier.LeftOut()) == 0
+				})
+			}
+			p.converge(t)
+			p.gates[0].configure("DELETE", paths[0], "")
+			p.converge(t)
+		}
+		t.Logf("%s: accepted by both %d times of 10", tt.stays, both)
+	}
+}
+
 // dumped are the collections that a dump compares.
 var dumped = [...]string{"/routes", "/services", "/upstreams", "/consumers", "/consumers/jack/credentials", "/consumers/jill/credentials", "/plugin_configs", "/global_rules", "/plugin_metadata"}
 

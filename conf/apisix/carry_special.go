@@ -47,6 +47,44 @@ func hostPort(m map[string]any, ip, port string) (out, why string) {
 }
 
 func nodeListen(im *importer, at string, v any) string {
+	return listeners(im, at, v, "gateway.listen", "9080", "HTTP/2 is offered over TLS only, and HTTP/3 is not", "enable_http2", "enable_http3")
+}
+
+// sslListen carries the TLS listeners, unless TLS is switched off.
+func sslListen(im *importer, at string, v any) string {
+	if im.lookup("apisix", "ssl", "enable") == false {
+		return ""
+	}
+	return listeners(im, at, v, "gateway.tls.listen", "9443", "HTTP/3 is not offered to clients", "enable_http3")
+}
+
+// sslProtocols carries the lowest version.
+func sslProtocols(im *importer, at string, v any) string {
+	s, ok := scalar(v)
+	if !ok {
+		return wrongType
+	}
+	lowest := ""
+	for _, version := range strings.Fields(s) {
+		switch version {
+		case "TLSv1.2":
+			lowest = conf.TLS12
+		case "TLSv1.3":
+			if lowest == "" {
+				lowest = conf.TLS13
+			}
+		default:
+			im.note(at, version+" is not offered; an ssl resource may still ask for TLSv1.1")
+		}
+	}
+	if lowest != "" {
+		im.set("gateway.tls.min_version", at, lowest)
+	}
+	return ""
+}
+
+// listeners carries a list of ports or of {ip, port}. Members that ask for what is not offered get a note.
+func listeners(im *importer, at string, v any, key, port, missing string, asks ...string) string {
 	items, ok := v.([]any)
 	if !ok {
 		items = []any{v}
@@ -61,16 +99,19 @@ func nodeListen(im *importer, at string, v any) string {
 		if !ok {
 			m = map[string]any{"port": e}
 		}
-		if m["enable_http2"] == true || m["enable_http3"] == true {
-			im.note(fmt.Sprintf("%s[%d]", at, i), "HTTP/2 and HTTP/3 are not offered to clients")
+		for _, member := range asks {
+			if m[member] == true {
+				im.note(fmt.Sprintf("%s[%d]", at, i), missing)
+				break
+			}
 		}
-		a, why := hostPort(m, ip, "9080")
+		a, why := hostPort(m, ip, port)
 		if why != "" {
 			return why
 		}
 		addresses = append(addresses, a)
 	}
-	im.set("gateway.listen", at, addresses)
+	im.set(key, at, addresses)
 	return ""
 }
 

@@ -91,7 +91,16 @@ func TestImportSettings(t *testing.T) {
 	f("ports", "apisix: {node_listen: [80, 81], enable_ipv6: false}", func(c *conf.Config) { c.Gateway.Listen = []string{"0.0.0.0:80", "0.0.0.0:81"} })
 	f("addresses", "apisix:\n  node_listen:\n    - {ip: 127.0.0.2, port: 80}\n    - {port: 81, enable_http2: true}\n    - {ip: '::1', port: 82}",
 		func(c *conf.Config) { c.Gateway.Listen = []string{"127.0.0.2:80", ":81", "[::1]:82"} },
-		"apisix.node_listen[1]: HTTP/2 and HTTP/3 are not offered to clients")
+		"apisix.node_listen[1]: HTTP/2 is offered over TLS only, and HTTP/3 is not")
+	f("TLS", "apisix:\n  enable_http2: false\n  ssl: {enable: true, listen: [{port: 443, enable_http3: true}, {ip: 127.0.0.2, port: 444}], ssl_protocols: TLSv1.3, ssl_session_tickets: false, fallback_sni: a.test}",
+		func(c *conf.Config) {
+			s := &c.Gateway.TLS
+			s.Listen, s.MinVersion, s.HTTP2, s.SessionTickets, s.FallbackSNI = []string{":443", "127.0.0.2:444"}, conf.TLS13, false, false, "a.test"
+		}, "apisix.ssl.listen[0]: HTTP/3 is not offered to clients")
+	f("no TLS", "apisix: {ssl: {enable: false, listen: [{port: 443}]}}", nothing)
+	f("old TLS", "apisix: {ssl: {ssl_protocols: TLSv1.1 TLSv1.2 TLSv1.3, ssl_ciphers: x}}", nothing,
+		"apisix.ssl.ssl_ciphers: cipher suites are chosen by the TLS library",
+		"apisix.ssl.ssl_protocols: TLSv1.1 is not offered; an ssl resource may still ask for TLSv1.1")
 	f("a port of the environment", "apisix: {node_listen: \"${{PORT}}\"}", func(c *conf.Config) { c.Gateway.Listen = []string{":8080"} })
 	f("a default beside it", "apisix:\n  node_listen: [\"${{NONE:=8081}}\"]", func(c *conf.Config) { c.Gateway.Listen = []string{":8081"} })
 	f("what the environment cannot say", "apisix: {delete_uri_tail_slash: \"${{SLASH}}\"}", nothing,

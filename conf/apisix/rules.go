@@ -7,7 +7,7 @@ type rule func(im *importer, at string, v any) (why string)
 const (
 	noNginx      = "there is no nginx underneath"
 	noStream     = "Headgate has no stream proxy"
-	noTLS        = "Headgate serves no TLS itself: terminate it in front"
+	noAdminTLS   = "the Admin API has no TLS of its own: keep it on loopback, or terminate TLS in front of it"
 	noLua        = "Headgate runs no Lua"
 	onePlane     = "one process serves all cores and needs no such setting"
 	fromEnviron  = "comes from the environment, which cannot set this kind of value: write it by hand"
@@ -31,7 +31,12 @@ func rules() map[string]rule {
 		"apisix.router.ssl":                              only("certificates are found by server name", "radixtree_sni"),
 		"apisix.proxy_mode":                              only(noStream, "http"),
 		"apisix.dns_resolver_valid":                      span("upstream.dns_refresh"),
-		"apisix.ssl.enable":                              only(noTLS, "false"),
+		"apisix.enable_http2":                            flag("gateway.tls.http2"),
+		"apisix.ssl.enable":                              ignored, // sslListen
+		"apisix.ssl.listen":                              sslListen,
+		"apisix.ssl.ssl_protocols":                       sslProtocols,
+		"apisix.ssl.ssl_session_tickets":                 flag("gateway.tls.session_tickets"),
+		"apisix.ssl.fallback_sni":                        text("gateway.tls.fallback_sni"),
 		"apisix.ssl.ssl_trusted_certificate":             trustedCertificate,
 		"apisix.enable_control":                          flag("control.enabled"),
 		"apisix.control":                                 address("control.listen", "127.0.0.1", 9090),
@@ -88,11 +93,11 @@ func rules() map[string]rule {
 		"plugins are configured on routes; there is no list that enables them": {"plugins"},
 		noStream:     {"stream_plugins", "apisix.stream_proxy", "nginx_config.stream", "xrpc"},
 		noLua:        {"nginx_config.http.lua_shared_dict", "nginx_config.meta", "apisix.extra_lua_path", "apisix.extra_lua_cpath", "apisix.lua_module_hook", "apisix.lru", "wasm", "ext-plugin"},
-		noTLS:        {"apisix.ssl.listen", "apisix.ssl.ssl_protocols", "apisix.ssl.ssl_ciphers", "apisix.ssl.ssl_session_tickets", "apisix.ssl.fallback_sni", "deployment.admin.https_admin", "deployment.admin.admin_api_mtls"},
+		noAdminTLS:   {"deployment.admin.https_admin", "deployment.admin.admin_api_mtls"},
 		onePlane:     {"apisix.enable_reuseport", "nginx_config.worker_processes", "nginx_config.enable_cpu_affinity", "apisix.worker_startup_time_threshold", "apisix.events"},
 		resolverNote: {"apisix.dns_resolver", "apisix.resolver_timeout", "apisix.enable_resolv_search_opt"},
 		"the watch of etcd ends and recovers by itself":                     {"deployment.etcd.watch_timeout", "deployment.etcd.resync_delay", "deployment.etcd.health_check_timeout"},
-		"HTTP/2 is not offered to clients":                                  {"apisix.enable_http2"},
+		"cipher suites are chosen by the TLS library":                       {"apisix.ssl.ssl_ciphers"},
 		"the PROXY protocol is not understood":                              {"apisix.proxy_protocol"},
 		"Headgate has no dashboard inside":                                  {"deployment.admin.enable_admin_ui"},
 		"service discovery other than DNS is not there":                     {"discovery"},

@@ -282,7 +282,7 @@ func (f *fields) plugins() []Plugin {
 			sub.fail(name, "an object")
 			break
 		}
-		plugins = append(plugins, Plugin{Name: name, Conf: sub.raw(name, conf)})
+		plugins = append(plugins, Plugin{Name: name, Conf: sub.raw(name, conf), Value: conf})
 	}
 	f.adopt(sub)
 	return plugins

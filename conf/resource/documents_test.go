@@ -26,7 +26,7 @@ func TestDecodeRoute(t *testing.T) {
 		   "upstream":{"nodes":{"a":1},"retries":2}}`,
 			&Route{ID: "r", Name: "n", Desc: "d", Labels: map[string]string{"a": "b"}, URIs: []string{"/a", "/b"}, Hosts: []string{"x"},
 				RemoteAddrs: []string{"1.1.1.1"}, Methods: []string{"GET"}, Priority: -5, Vars: json.RawMessage(`[["a","==",1.0]]`), Status: 1,
-				Plugins:   []Plugin{{"c", json.RawMessage(`{}`)}, {"z", json.RawMessage(`{"a":[],"b":1.50}`)}},
+				Plugins:   []Plugin{plugin("c", `{}`), plugin("z", `{"a":[],"b":1.50}`)},
 				ServiceID: "s", PluginConfigID: "p", Timeout: &Timeout{500 * time.Millisecond, time.Second, time.Millisecond},
 				EnableWebsocket: &yes, FilterFunc: "f", Script: "s",
 				Upstream: &Upstream{Type: "roundrobin", HashOn: "vars", Scheme: "http", PassHost: "pass", Retries: &two,
@@ -41,10 +41,15 @@ func TestDecodeRoute(t *testing.T) {
 	}
 }
 
+// plugin is a plugin as it is decoded; conf is compact and sorted.
+func plugin(name, conf string) Plugin {
+	return Plugin{Name: name, Conf: json.RawMessage(conf), Value: Members([]byte(conf))}
+}
+
 func TestDecodeService(t *testing.T) {
 	no := false
 	got, err := DecodeService([]byte(`{"id":"s","hosts":["a"],"enable_websocket":false,"upstream_id":"u","plugins":{"p":{}}}`))
-	want := &Service{ID: "s", Hosts: []string{"a"}, EnableWebsocket: &no, UpstreamID: "u", Plugins: []Plugin{{"p", json.RawMessage(`{}`)}}}
+	want := &Service{ID: "s", Hosts: []string{"a"}, EnableWebsocket: &no, UpstreamID: "u", Plugins: []Plugin{plugin("p", `{}`)}}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}

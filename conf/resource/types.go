@@ -42,6 +42,8 @@ type Service struct {
 type Plugin struct {
 	Name string
 	Conf json.RawMessage
+	// Value is Conf decoded. It is not to be changed.
+	Value map[string]any
 }
 
 // Upstream is an upstream with its defaults applied (contract section 3.1).

@@ -18,6 +18,14 @@ const MaxDepth = 64
 // text. Of duplicate keys the last one wins. Refused with a text for the operator: malformed JSON, data after the document, nesting
 // beyond MaxDepth, numbers that no double can hold. raw is not kept. Bytes that are not UTF-8 become U+FFFD.
 func DecodeJSON(raw []byte) (any, error) {
+	if doc, ok := parse(raw); ok {
+		return doc, nil
+	}
+	return decodeSlowly(raw)
+}
+
+// decodeSlowly is DecodeJSON as the library does it.
+func decodeSlowly(raw []byte) (any, error) {
 	if err := checkDepth(raw); err != nil {
 		return nil, err
 	}

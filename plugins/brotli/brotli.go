@@ -10,6 +10,7 @@ import (
 	"github.com/andybalholm/brotli"
 
 	"headgate/conf/resource/split"
+	"headgate/conf/schema"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/compress"
 )
@@ -45,10 +46,11 @@ func Kind() phase.Kind {
 }
 
 func build(conf []byte, env phase.Env, encoders *compress.Encoders) (any, error) {
-	rules, doc, err := compress.Read(conf)
+	v, err := schema.DecodeJSON(conf)
 	if err != nil {
 		return nil, err
 	}
+	doc, _ := v.(map[string]any) // the empty array is also the empty object
 	options := brotli.WriterOptions{Quality: 6, LGWin: 19}
 	if n, ok := split.Integer(doc["comp_level"]); ok {
 		options.Quality = int(n)
@@ -56,7 +58,7 @@ func build(conf []byte, env phase.Env, encoders *compress.Encoders) (any, error)
 	if n, ok := split.Integer(doc["lgwin"]); ok {
 		options.LGWin = int(n)
 	}
-	return compress.New(compress.Brotli, rules, env, encoders, compress.Make{Settings: options, Size: sizeOf(options), Fresh: func() compress.Encoder {
-		return brotli.NewWriterOptions(io.Discard, options)
-	}}), nil
+	fresh := func() compress.Encoder { return brotli.NewWriterOptions(io.Discard, options) }
+	made := compress.Make{Settings: options, Size: sizeOf(options), Fresh: fresh}
+	return compress.New(compress.Brotli, compress.Read(doc), env, encoders, made), nil
 }

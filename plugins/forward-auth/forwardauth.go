@@ -41,7 +41,7 @@ func build(conf []byte, env phase.Env) (any, error) {
 	// This client, unlike the one of fasthttp, throws away a connection on which an answer arrives that nobody has asked for: here it
 	// would decide about the next request.
 	return &plugin{config: c, directory: env.Directory(), transport: &http.Transport{
-		TLSClientConfig:        &tls.Config{InsecureSkipVerify: !c.verify, MinVersion: tls.VersionTLS12}, //nolint:gosec // the operator's word
+		TLSClientConfig:        &tls.Config{InsecureSkipVerify: !c.verify, MinVersion: tls.VersionTLS12}, // the operator's word
 		DisableKeepAlives:      c.keep == 0,
 		MaxIdleConns:           c.keep,
 		MaxIdleConnsPerHost:    c.keep,
@@ -86,7 +86,10 @@ func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 	}
 	defer answer.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(answer.Body, maxBody+1)) // to its end, so that the connection can be kept
-	if answer.StatusCode >= 300 {
+	switch s := answer.StatusCode; {
+	case s < 200: // another protocol: no answer to what was asked
+		return p.refuse(x)
+	case s >= 300:
 		return p.deny(x, answer, body, err == nil && len(body) <= maxBody)
 	}
 	if !p.attach(x, answer.Header) {
@@ -214,9 +217,10 @@ func (p *plugin) question(ctx context.Context, x *phase.Exchange) (*http.Request
 	if q.TLS {
 		scheme = "https"
 	}
-	uri, _ := x.Var(vars.RequestURI, x.Arena())
+	var scratch [1 << 10]byte
+	uri, _ := x.Var(vars.RequestURI, scratch[:0])
 	if !wire.ValidValue(uri) {
-		uri = wire.AppendPath(x.Arena(), q.Path)
+		uri = wire.AppendPath(scratch[:0], q.Path)
 		if len(q.Query) > 0 {
 			uri = append(append(uri, '?'), q.Query...)
 		}
@@ -232,8 +236,8 @@ func (p *plugin) question(ctx context.Context, x *phase.Exchange) (*http.Request
 		err = errors.Join(err, set("Content-Encoding", v))
 	}
 	for i := range c.extra {
-		v, _ := c.extra[i].value.Append(x.Arena(), x)
-		err = errors.Join(err, set(c.extra[i].name, v[len(x.Arena()):]))
+		v, _ := c.extra[i].value.Append(scratch[:0], x)
+		err = errors.Join(err, set(c.extra[i].name, v))
 	}
 	for _, name := range c.request {
 		if _, taken := header[name]; taken && name != "User-Agent" {
@@ -253,7 +257,8 @@ func (p *plugin) question(ctx context.Context, x *phase.Exchange) (*http.Request
 	if c.method == http.MethodPost {
 		r.Body, r.ContentLength = http.NoBody, int64(len(q.Body))
 		if len(q.Body) > 0 {
-			r.Body = io.NopCloser(bytes.NewReader(q.Body))
+			// A copy: the transport may still be reading it when it has returned an early answer.
+			r.Body = io.NopCloser(bytes.NewReader(bytes.Clone(q.Body)))
 		}
 	}
 	return r.WithContext(ctx), err == nil

@@ -10,6 +10,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"headgate/conf/resource/split"
+	"headgate/conf/schema"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/compress"
 )
@@ -36,10 +37,11 @@ func Kind() phase.Kind {
 }
 
 func build(conf []byte, env phase.Env, encoders *compress.Encoders) (any, error) {
-	rules, doc, err := compress.Read(conf)
+	v, err := schema.DecodeJSON(conf)
 	if err != nil {
 		return nil, err
 	}
+	doc, _ := v.(map[string]any) // the empty array is also the empty object
 	level := 1
 	if n, ok := split.Integer(doc["comp_level"]); ok {
 		level = int(n)
@@ -47,8 +49,10 @@ func build(conf []byte, env phase.Env, encoders *compress.Encoders) (any, error)
 	if _, err := gzip.NewWriterLevel(io.Discard, level); err != nil {
 		return nil, err
 	}
-	return compress.New(compress.Gzip, rules, env, encoders, compress.Make{Settings: level, Size: size, Fresh: func() compress.Encoder {
+	fresh := func() compress.Encoder {
 		z, _ := gzip.NewWriterLevel(io.Discard, level) // the level was tried above
 		return z
-	}}), nil
+	}
+	made := compress.Make{Settings: level, Size: size, Fresh: fresh}
+	return compress.New(compress.Gzip, compress.Read(doc), env, encoders, made), nil
 }

@@ -252,7 +252,7 @@ func TestSyncInterval(t *testing.T) {
 	for range 60 {
 		visit(t, pa, "GET /")
 	}
-	key := func() string { return strings.Trim(r.Do("keys", "plugin-limit-count:v1:*"), "[]") }
+	key := func() string { return strings.Trim(r.Do("keys", "plugin-limit-count:v1:/*"), "[]") }
 	redistest.Eventually(t, func() bool { return key() != "" && r.Do("get", key()) == "60" })
 	if got := visit(t, pb, "GET /"); got != "200" {
 		t.Errorf("the other gateway: %s", got)

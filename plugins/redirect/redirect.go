@@ -11,7 +11,9 @@ import (
 
 	"headgate/conf/resource/split"
 	"headgate/conf/schema"
+	"headgate/proxy/expr"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/rewrite"
 	"headgate/proxy/phase/wire"
 	"headgate/proxy/vars"
 )
@@ -47,8 +49,11 @@ func Kind() phase.Kind {
 	}
 }
 
-//lint:ignore ST1005 the contract's text
-var errAppend = errors.New("only one of `http_to_https` and `append_query_string` can be configured.")
+var (
+	//lint:ignore ST1005 the contract's text
+	errAppend      = errors.New("only one of `http_to_https` and `append_query_string` can be configured.")
+	errReplacement = errors.New("invalid capturing variable in the replacement")
+)
 
 // read reads conf, which satisfies the schema.
 func read(conf []byte) (c Config, err error) {
@@ -95,7 +100,10 @@ func build(conf []byte, _ phase.Env) (any, error) {
 	case c.URI != "":
 		p.uri, err = vars.Compile(c.URI)
 	case len(c.RegexURI) == 2:
-		p.regex, err = newSubstitution(c.RegexURI[0], c.RegexURI[1])
+		p.regex, err = rewrite.NewSubstitution(c.RegexURI[0], c.RegexURI[1])
+		if errors.Is(err, rewrite.ErrReplacement) {
+			err = errReplacement
+		}
 		if err != nil {
 			err = fmt.Errorf("invalid regex_uri (%s, %s), err:%w", c.RegexURI[0], c.RegexURI[1], err)
 		}
@@ -108,7 +116,7 @@ type plugin struct {
 	status  int
 	uri     *vars.Template
 	rest    *vars.Template // behind the port, of toHTTPS
-	regex   *substitution
+	regex   *rewrite.Substitution
 	toHTTPS bool
 
 	encode, appendQuery bool
@@ -161,8 +169,12 @@ func (p *plugin) address(x *phase.Exchange) (address []byte, ok bool, err error)
 			}
 			b, _ = p.rest.Append(b, x)
 		}
-	} else if b, ok, err = p.regex.append(b, x.Request.Path); !ok {
-		return nil, false, err
+	} else {
+		var groups [expr.MaxGroups][]byte
+		var n int
+		if b, n, err = p.regex.Append(b, x.Request.Path, &groups); n == 0 {
+			return nil, false, err
+		}
 	}
 	from := len(b)
 	b = p.appendLocation(b, b[start:from], x.Request.Query)

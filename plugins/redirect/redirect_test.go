@@ -7,6 +7,7 @@ import (
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/phasetest"
+	"headgate/proxy/phase/rewrite"
 	"headgate/proxy/phase/wire"
 )
 
@@ -126,7 +127,7 @@ func TestRegexURI(t *testing.T) {
 		{`^/(.*)$`, `$1`, "/\\evil.test", found("%5Cevil.test")},
 	}
 	for _, tt := range tests {
-		p, err := newSubstitution(tt.pattern, tt.replacement)
+		p, err := rewrite.NewSubstitution(tt.pattern, tt.replacement)
 		if err != nil {
 			t.Errorf("%s: %v", tt.pattern, err)
 			continue
@@ -177,6 +178,13 @@ func TestHTTPToHTTPS(t *testing.T) {
 		x.Request.TLS = tt.tls
 		if got := phasetest.Run(x, &phasetest.Env{}, phasetest.Reply(200, "ok"), i); got != tt.want {
 			t.Errorf("%s %q\ngot  %q\nwant %q", tt.request, tt.lines, got, tt.want)
+		}
+	}
+	for port, want := range map[uint16]string{9443: "https://gateway.test:9443/a?x=1", 443: "https://gateway.test/a?x=1"} {
+		x := phasetest.Exchange("GET /a?x=1")
+		x.Begin(&phase.Settings{HTTPSPort: port})
+		if got := phasetest.Run(x, &phasetest.Env{}, phasetest.Reply(200, "ok"), i); got != moved(want) {
+			t.Errorf("port %d: %q", port, got)
 		}
 	}
 	off := instance(t, `{"http_to_https":false}`)

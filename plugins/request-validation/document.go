@@ -121,8 +121,8 @@ func unescape(b []byte) string {
 	return string(out)
 }
 
-// fill puts the defaults of rule in the places of absent members of doc, in place. Those inside combining keywords are not looked for: which
-// of them would apply is known only afterwards.
+// fill puts the defaults of rule in the places of absent members of doc, in place. Those inside combining keywords are not looked for:
+// which of them would apply is known only afterwards.
 func fill(rule, doc any) {
 	keywords, _ := rule.(map[string]any)
 	if len(keywords) == 0 {

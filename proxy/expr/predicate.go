@@ -73,7 +73,7 @@ type predicate struct {
 	literal  literalKind
 	str      string  // of a bool: its name
 	num      float64 // NaN compares false with everything, which is what a literal that is no number does
-	pattern  pattern
+	pattern  Pattern
 	members  members
 	prefixes []netip.Prefix
 }
@@ -107,7 +107,7 @@ func newPredicate(opText string, literal any) (predicate, error) {
 		}
 	case opMatch, opMatchFold:
 		if s, ok := text(literal); ok {
-			p.pattern = newPattern(s, p.op == opMatchFold)
+			p.pattern, _ = CompilePattern(s, p.op == opMatchFold) // a broken one never matches
 		}
 	case opIn:
 		elements, _ := list(literal)
@@ -150,7 +150,11 @@ func (p *predicate) holds(value []byte, kind Kind) bool {
 		num, ok := numberOf(value, kind)
 		return ok && p.ordered(num)
 	case opMatch, opMatchFold:
-		return (kind == Text || kind == Number || kind == Bool) && p.pattern.match(value)
+		if kind != Text && kind != Number && kind != Bool {
+			return false
+		}
+		ok, err := p.pattern.Match(value)
+		return ok && err == nil
 	case opIn:
 		return p.members.contain(value, kind)
 	case opIPMatch:

@@ -74,6 +74,12 @@ func (t *Table[T]) With(remove []string, put []Rule[T]) (*Table[T], error) {
 	return x.t, nil
 }
 
+// Check returns the error with which With would refuse the rule in a table of that mode.
+func (r *Rule[T]) Check(mode Mode) error {
+	_, _, err := compile(mode, r)
+	return err
+}
+
 // place is one URI of a rule, compiled.
 type place struct {
 	uri     string

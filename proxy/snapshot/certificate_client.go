@@ -101,7 +101,7 @@ func (st *Stage) clientCertificate(doc *resource.Upstream, user string) {
 		return
 	}
 	key := sslFolder + t.ClientCertID
-	st.deps[user] = append(st.deps[user], key)
+	st.depend(user, key)
 	t.ClientCert, t.ClientKey = "", ""
 	var ssl *resource.SSL
 	err := errors.New("it does not exist")
@@ -117,7 +117,7 @@ func (st *Stage) clientCertificate(doc *resource.Upstream, user string) {
 		}
 	}
 	if err != nil {
-		st.Warnings = append(st.Warnings, fmt.Sprintf("%s shows upstreams no client certificate: %s: %v", user, key, err))
+		st.warn("%s shows upstreams no client certificate: %s: %v", user, key, err)
 		return
 	}
 	t.ClientCert, t.ClientKey = ssl.Pairs[0].Cert, ssl.Pairs[0].Key

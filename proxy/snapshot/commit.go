@@ -55,6 +55,11 @@ func (st *Stage) Commit(revision uint64) {
 	if len(removed) > 0 {
 		c.opt.Meter.ForgetRoutes(removed, c.unused(labels))
 	}
+	for key, s := range st.upstreams {
+		if s != nil {
+			s.Publish(key)
+		}
+	}
 	for _, p := range st.parts() {
 		p.run()
 	}
@@ -86,6 +91,7 @@ func (st *Stage) parts() (list []*part) {
 // exchange takes note that the part before is not in force any more and after is; either may be nil.
 func (c *Compiler) exchange(before, after *part) {
 	if before != nil {
+		before.retire()
 		c.graves.add(before.born, c.serial, before.close)
 		for _, s := range before.uses {
 			c.release(s, 1)
@@ -211,6 +217,7 @@ func (c *Compiler) unused(labels []string) []string {
 // release takes note that n routes less use s.
 func (c *Compiler) release(s *shared, n int) {
 	if s.routes -= n; s.routes == 0 && s.replaced {
+		s.Withdraw()
 		c.graves.add(s.born, c.serial, s.Close)
 	}
 }

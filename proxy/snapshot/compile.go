@@ -121,7 +121,7 @@ func (b *routeBuilder) upstream() error {
 	case doc.UpstreamID != "":
 		r.Missing = b.sends("upstreams/"+doc.UpstreamID, fault.MissingUpstream)
 	case doc.Upstream != nil:
-		u, err := b.inline(doc.Upstream, "upstream", defaultBranch)
+		u, err := b.inline(doc.Upstream, ownUpstream, defaultBranch)
 		if err != nil {
 			return fmt.Errorf("upstream: %w", err)
 		}
@@ -180,20 +180,12 @@ func (b *routeBuilder) rule() error {
 			return err
 		}
 	}
-	key, c := b.r.Key, b.st.c
-	order, known := c.order[key]
-	if !known {
-		c.nextOrder++ // a stage that is discarded leaves a gap, which orders nothing differently
-		order = c.nextOrder
-	}
-	b.st.order[key] = order
 	b.r.rule = route.Rule[*Route]{
-		ID: key, URIs: b.doc.URIs, Hosts: b.hosts(), Methods: methods, Priority: b.doc.Priority,
-		RemoteAddrs: remotes, Order: order, Target: b.r,
+		ID: b.r.Key, URIs: b.doc.URIs, Hosts: b.hosts(), Methods: methods, Priority: b.doc.Priority,
+		RemoteAddrs: remotes, Order: b.st.order[b.r.Key], Target: b.r,
 	}
 	// A rule that the router refuses must be found out here: in the table of all, it would take the others down with it.
-	_, err = route.New[*Route](c.opt.Mode).With(nil, []route.Rule[*Route]{b.r.rule})
-	return err
+	return b.r.rule.Check(b.st.c.opt.Mode)
 }
 
 func parsePrefix(s string) (netip.Prefix, error) {

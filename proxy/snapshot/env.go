@@ -80,7 +80,13 @@ func (e *env) UpstreamByID(id string) (phase.Upstream, bool) {
 // anew only when that document is edited; a route that is compiled for another reason joins what the others use.
 func (e *env) Shared(part string, make func(before any) any) any {
 	key := e.plugin + "/" + part
+	e.st.sharing.Lock()
+	defer e.st.sharing.Unlock()
 	if v, done := e.st.state[e.owner][key]; done {
+		if e.st.joined == nil {
+			e.st.joined = map[string]bool{}
+		}
+		e.st.joined[e.owner+" "+key] = true
 		return v
 	}
 	v, has := e.st.c.state[e.owner][key]

@@ -1,15 +1,14 @@
 package snapshot
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 
 	"headgate/conf/resource"
-	"headgate/conf/schema"
 	"headgate/proxy/phase"
 	"headgate/proxy/upstream"
 )
@@ -21,6 +20,7 @@ type part struct {
 	Chain *phase.Chain
 
 	slots   phase.SlotRange
+	unit    string                        // see builder.unit
 	inline  map[string]*upstream.Upstream // by part of the document
 	uses    []*shared
 	nested  []phase.Closer // instances that plugins have built, see phase.Env.Plugin
@@ -49,8 +49,12 @@ func (p *part) close() {
 	}
 }
 
-// run starts the goroutines that were noted while the plugins were built. It is called after the publication.
+// run starts the health checks of its upstreams and the goroutines that were noted while the plugins were built. It is called after the
+// publication.
 func (p *part) run() {
+	for name, u := range p.inline {
+		u.Publish(p.keyOf(name))
+	}
 	if len(p.start) == 0 {
 		return
 	}
@@ -59,6 +63,25 @@ func (p *part) run() {
 		p.running.Go(func() { f(p.stop) })
 	}
 }
+
+// retire ends the health checks of its upstreams: it is not in force any more.
+func (p *part) retire() {
+	for _, u := range p.inline {
+		u.Withdraw()
+	}
+}
+
+// keyOf is what operators find the upstream that is part name of the document by: "routes/1" for a route's own, else
+// "routes/1#traffic-split/...".
+func (p *part) keyOf(name string) string {
+	if name == ownUpstream {
+		return p.unit
+	}
+	return p.unit + "#" + name
+}
+
+// ownUpstream is the part of a route's document that is its upstream.
+const ownUpstream = "upstream"
 
 // builder compiles the plugins of one part.
 type builder struct {
@@ -76,12 +99,30 @@ type madeState struct{ owner, part string }
 // fail closes what was built before the mistake.
 func (b *builder) fail() {
 	b.p.close()
+	b.st.sharing.Lock()
+	defer b.st.sharing.Unlock()
 	for _, m := range b.made {
-		delete(b.st.state[m.owner], m.part)
+		if !b.st.joined[m.owner+" "+m.part] {
+			delete(b.st.state[m.owner], m.part)
+		}
 	}
 }
 
-func (b *builder) depends(key string) { b.st.deps[b.unit] = append(b.st.deps[b.unit], key) }
+func (b *builder) depends(key string) { b.st.depend(b.unit, key) }
+
+// depend takes note that unit is made of the document key too.
+func (st *Stage) depend(unit, key string) {
+	st.mu.Lock()
+	st.deps[unit] = append(st.deps[unit], key)
+	st.mu.Unlock()
+}
+
+// warn takes note of what is in force and will not do what its author may expect.
+func (st *Stage) warn(format string, args ...any) {
+	st.mu.Lock()
+	st.Warnings = append(st.Warnings, fmt.Sprintf(format, args...))
+	st.mu.Unlock()
+}
 
 // shared returns the upstream that the document key holds, with the clocks of the route, nil when there is none.
 func (b *builder) shared(key string) *upstream.Upstream {
@@ -116,7 +157,7 @@ func (b *builder) inline(doc *resource.Upstream, part, name string) (*upstream.U
 	if b.p.inline == nil {
 		b.p.inline = map[string]*upstream.Upstream{}
 	}
-	b.p.inline[part] = u
+	b.p.inline[part], b.p.unit = u, b.unit
 	return u.WithTimeout(b.timeout), nil
 }
 
@@ -125,6 +166,7 @@ type configured struct {
 	name  string
 	owner string // key of the document that holds the configuration
 	conf  any    // without _meta
+	raw   []byte // conf as JSON; nil when it has to be made
 	kind  *kind
 	meta
 }
@@ -145,16 +187,18 @@ func (b *builder) configure(list []configured, plugins []resource.Plugin, owner 
 		}
 		c := configured{name: p.Name, owner: owner, kind: k}
 		var err error
-		if c.conf, err = schema.DecodeJSON(p.Conf); err == nil {
-			c.meta, err = metaOf(c.conf, k.Priority)
-		}
-		if err != nil {
+		if c.meta, err = metaOf(p.Value, k.Priority); err != nil {
 			return nil, pluginError(p.Name, err)
 		}
-		if c.conf = withoutMeta(c.conf); !c.disabled && strings.Contains(string(p.Conf), "://") {
+		c.conf, c.raw = withoutMeta(p.Value), p.Conf
+		if _, has := p.Value["_meta"]; has {
+			c.raw = nil
+		}
+		if !c.disabled && bytes.Contains(p.Conf, []byte("://")) {
 			if c.conf, err = resolved(c.conf, b.st.c.opt.LookupEnv); err != nil {
 				return nil, pluginError(p.Name, err)
 			}
+			c.raw = nil
 		}
 		list = append(list, c)
 	}
@@ -197,9 +241,11 @@ func (b *builder) chain(list []configured, global bool) (failed string, err erro
 // build makes the instance of p.
 func (b *builder) build(p configured) (phase.Instance, error) {
 	i := phase.Instance{Name: p.name, Kind: p.kind.number, Priority: p.priority}
-	conf, err := resource.Encode(p.conf)
-	if err != nil {
-		return i, err
+	conf, err := p.raw, error(nil)
+	if conf == nil {
+		if conf, err = resource.Encode(p.conf); err != nil {
+			return i, err
+		}
 	}
 	e := &env{builder: b, plugin: p.name, owner: p.owner}
 	if p.filter != nil {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"headgate/conf/resource"
 	"headgate/proxy/route"
@@ -41,22 +42,25 @@ type Stage struct {
 	// Warnings are about what is in force and will not do what its author may expect.
 	Warnings []string
 
-	c         *Compiler
-	docs      Lookup
-	lenient   bool
-	edits     map[string][]byte
-	routes    map[string]*Route // nil = removed, as in the following
-	consumers map[string]*consumer
-	groups    map[string]*group
-	globals   *globals // nil = unchanged
-	upstreams map[string]*shared
-	deps      map[string][]string // of every unit that was compiled or left out
-	table     *route.Table[*Route]
-	registry  registry
-	order     map[string]uint64
-	state     map[string]map[string]any
-	left      map[string][]byte          // see Compiler.left
-	inert     map[string]map[string]bool // plugin that does not run -> keys of the documents that configure it
+	c    *Compiler
+	docs Lookup
+	// mu guards what routes that are compiled side by side share: deps, inert, Warnings. sharing does so for state and joined.
+	mu, sharing sync.Mutex
+	lenient     bool
+	edits       map[string][]byte
+	routes      map[string]*Route // nil = removed, as in the following
+	consumers   map[string]*consumer
+	groups      map[string]*group
+	globals     *globals // nil = unchanged
+	upstreams   map[string]*shared
+	deps        map[string][]string // of every unit that was compiled or left out
+	table       *route.Table[*Route]
+	registry    registry
+	order       map[string]uint64
+	state       map[string]map[string]any
+	joined      map[string]bool            // parts of state that more than one unit asked for
+	left        map[string][]byte          // see Compiler.left
+	inert       map[string]map[string]bool // plugin that does not run -> keys of the documents that configure it
 
 	certs        map[string]*Certificate
 	certificates certificates
@@ -85,6 +89,8 @@ func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error
 
 // passOver takes note that the document owner configures a plugin that does not run.
 func (st *Stage) passOver(plugin, owner string) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	if st.inert == nil {
 		st.inert = map[string]map[string]bool{}
 	}
@@ -152,14 +158,31 @@ func (st *Stage) compile() error {
 }
 
 func (st *Stage) stageRoutes(keys []string) error {
+	for _, key := range keys {
+		order, known := st.c.order[key]
+		if !known {
+			st.c.nextOrder++ // a gap, which orders nothing differently, when the route does not come into force
+			order = st.c.nextOrder
+		}
+		st.order[key] = order
+	}
+	warned := len(st.Warnings)
+	tries := make([]try[Route], len(keys))
+	Parallel(len(keys), func(i int) {
+		tries[i] = attempt(st, keys[i], false, func(raw []byte) (*Route, error) { return st.compileRoute(keys[i], raw) })
+	})
+	slices.Sort(st.Warnings[warned:])
 	remove := make([]string, 0, len(keys))
 	put := make([]route.Rule[*Route], 0, len(keys))
-	for _, key := range keys {
-		r, keep, err := settle(st, key, false, func(raw []byte) (*Route, error) { return st.compileRoute(key, raw) })
+	var refused error
+	for i, key := range keys {
+		keep, err := tries[i].settle(st, key)
+		if refused == nil {
+			refused = err
+		}
+		r := tries[i].unit
 		switch {
-		case err != nil:
-			return err
-		case keep:
+		case keep || err != nil:
 			continue
 		case r != nil && r.listed:
 			put = append(put, r.rule)
@@ -167,6 +190,9 @@ func (st *Stage) stageRoutes(keys []string) error {
 			remove = append(remove, key)
 		}
 		st.routes[key] = r
+	}
+	if refused != nil {
+		return refused
 	}
 	var err error
 	st.table, err = st.c.table.With(remove, put)
@@ -226,33 +252,55 @@ func (st *Stage) latest(key string) (doc []byte, retried bool) {
 	return st.docs(key), false
 }
 
-// settle compiles the latest version of the document key. nil means that the document is gone, or, with keep, that it was left out and
-// what is in force under its key stays as it is. The version in force has to follow what it depends on: it is compiled anew when that is
-// edited, or, with follow, in any case.
-func settle[U any](st *Stage, key string, follow bool, compile func(raw []byte) (*U, error)) (u *U, keep bool, err error) {
-	doc, retried := st.latest(key)
-	if doc == nil {
-		return nil, false, nil
+// try is what became of the latest version of a document.
+type try[U any] struct {
+	unit    *U     // nil: the document is gone, or nothing of it compiles
+	doc     []byte // the latest version
+	retried bool   // see latest
+	err     error  // why the latest version does not compile; unit is then made of the version in force, if of any
+}
+
+// attempt compiles the latest version of the document key. Does it not compile, then the version in force has to follow what it depends
+// on: it is compiled anew when that is edited, or, with follow, in any case.
+func attempt[U any](st *Stage, key string, follow bool, compile func(raw []byte) (*U, error)) (t try[U]) {
+	t.doc, t.retried = st.latest(key)
+	if t.doc == nil {
+		return t
 	}
-	if u, err = compile(doc); err == nil {
-		if retried {
-			st.Recovered = append(st.Recovered, key)
-		}
-		return u, false, nil
+	if t.unit, t.err = compile(t.doc); t.err == nil || !st.lenient && !t.retried {
+		return t
 	}
-	if !st.lenient && !retried {
-		return nil, false, &Problem{key, err}
-	}
-	st.leaveOut(key, doc, err)
 	stands := st.docs(key)
 	follow = follow || slices.ContainsFunc(st.c.deps[key], func(d string) bool { _, e := st.edits[d]; return e })
-	if stands == nil || bytes.Equal(stands, doc) || !follow {
-		return nil, true, nil
+	if stands != nil && !bytes.Equal(stands, t.doc) && follow {
+		t.unit, _ = compile(stands) // nil after an error
 	}
-	if u, err = compile(stands); err != nil {
-		return nil, true, nil
+	return t
+}
+
+// settle takes note of how the attempt ended. keep says that the document was left out, and that what is in force under its key stays.
+func (t *try[U]) settle(st *Stage, key string) (keep bool, err error) {
+	switch {
+	case t.doc == nil:
+	case t.err == nil:
+		if t.retried {
+			st.Recovered = append(st.Recovered, key)
+		}
+	case !st.lenient && !t.retried:
+		return false, &Problem{key, t.err}
+	default:
+		st.leaveOut(key, t.doc, t.err)
+		return t.unit == nil, nil
 	}
-	return u, false, nil
+	return false, nil
+}
+
+// settle compiles the latest version of the document key. nil means that the document is gone, or, with keep, that it was left out and
+// what is in force under its key stays as it is. See attempt for the rest.
+func settle[U any](st *Stage, key string, follow bool, compile func(raw []byte) (*U, error)) (u *U, keep bool, err error) {
+	t := attempt(st, key, follow, compile)
+	keep, err = t.settle(st, key)
+	return t.unit, keep, err
 }
 
 func (st *Stage) leaveOut(key string, doc []byte, err error) {

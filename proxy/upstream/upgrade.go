@@ -87,8 +87,8 @@ const tunnelBuffer = 16 << 10
 var tunnelBuffers = sync.Pool{New: func() any { return new([tunnelBuffer]byte) }}
 
 // Tunnel is a connection to an upstream that has switched protocols: bytes in both directions that nobody here frames, without
-// deadlines. It is the stream of its response, whose status is 101. One goroutine may call Next while another one calls Write and CloseWrite,
-// and any may call Cut at any time. Close comes last.
+// deadlines. It is the stream of its response, whose status is 101. One goroutine may call Next while another one calls Write and
+// CloseWrite, and any may call Cut at any time. Close comes last.
 type Tunnel struct {
 	c        *conn
 	n        *node
@@ -124,8 +124,8 @@ func (t *Tunnel) Protocol() []byte { return t.protocol }
 // Idle is how long no byte may move in either direction: the longer of the upstream's send and read timeouts.
 func (t *Tunnel) Idle() time.Duration { return t.idle }
 
-// Next implements phase.Stream. io.EOF says that the upstream has ended its direction; the other one may go on. What runs in a tunnel has an
-// end of its own, so TLS without a closing alert counts as that, too.
+// Next implements phase.Stream. io.EOF says that the upstream has ended its direction; the other one may go on. What runs in a tunnel
+// has an end of its own, so TLS without a closing alert counts as that, too.
 func (t *Tunnel) Next() ([]byte, error) {
 	if p := t.early; len(p) > 0 {
 		t.early = nil

@@ -15,6 +15,7 @@ import (
 	"headgate/conf/store"
 	"headgate/proxy"
 	"headgate/proxy/phase"
+	"headgate/proxy/upstream/health"
 )
 
 type plane map[string][]store.Item
@@ -202,8 +203,8 @@ func TestHealthcheck(t *testing.T) {
 	}
 	checks := []Checked{
 		{Key: "upstreams/u", Type: "tcp"},
-		{Key: "routes/1", Type: "http", Nodes: []NodeHealth{
-			{IP: "127.0.0.1", Port: 80, Hostname: "<b>", Status: "mostly_healthy", Counter: Counters{Success: 1, HTTP: 2, TCP: 3, Timeout: 4}}}},
+		{Key: "routes/1", Type: "http", Nodes: []health.NodeHealth{
+			{IP: "127.0.0.1", Port: 80, Hostname: "<b>", Status: "mostly_healthy", Counter: health.Counters{Success: 1, HTTP: 2, TCP: 3, Timeout: 4}}}},
 	}
 	h := Handler(Options{Plane: p, Health: func() []Checked { return checks }})
 	const one = `{"name":"/apisix/routes/1","type":"http","nodes":[{"ip":"127.0.0.1","port":80,"hostname":"<b>","status":"mostly_healthy",` +

@@ -12,40 +12,17 @@ import (
 	"headgate/conf/resource"
 	"headgate/proxy/admin"
 	"headgate/proxy/phase"
+	"headgate/proxy/upstream/health"
 )
 
 // Checked is an upstream whose nodes are probed or watched.
-type Checked struct {
-	// Key is that of the document that holds the upstream: "routes/1".
-	Key string
-	// Type of the probes: "http", "https" or "tcp".
-	Type  string
-	Nodes []NodeHealth
-}
-
-// NodeHealth is what is known about one node.
-type NodeHealth struct {
-	IP       string `json:"ip"`
-	Port     int    `json:"port"`
-	Hostname string `json:"hostname"` // as configured
-	// Status is one of "healthy", "mostly_healthy", "mostly_unhealthy", "unhealthy".
-	Status  string   `json:"status"`
-	Counter Counters `json:"counter"`
-}
-
-// Counters are the reports since the last ones that said the opposite.
-type Counters struct {
-	Success int `json:"success"`
-	HTTP    int `json:"http_failure"`
-	TCP     int `json:"tcp_failure"`
-	Timeout int `json:"timeout_failure"`
-}
+type Checked = health.Checked
 
 // checkedAnswer is Checked as clients see it.
 type checkedAnswer struct {
-	Name  string       `json:"name"`
-	Type  string       `json:"type"`
-	Nodes []NodeHealth `json:"nodes"`
+	Name  string              `json:"name"`
+	Type  string              `json:"type"`
+	Nodes []health.NodeHealth `json:"nodes"`
 }
 
 func (v *views) checked() []checkedAnswer {
@@ -54,7 +31,7 @@ func (v *views) checked() []checkedAnswer {
 	}
 	var all []checkedAnswer
 	for _, c := range v.Health() {
-		all = append(all, checkedAnswer{v.Prefix + "/" + c.Key, c.Type, append([]NodeHealth{}, c.Nodes...)})
+		all = append(all, checkedAnswer{v.Prefix + "/" + c.Key, c.Type, append([]health.NodeHealth{}, c.Nodes...)})
 	}
 	slices.SortFunc(all, func(a, b checkedAnswer) int { return strings.Compare(a.Name, b.Name) })
 	return all

@@ -274,7 +274,7 @@ func (a *API) replaceConfigs(q *request) (status int, err error) {
 	defer a.replacing.Unlock()
 	for try := 1; ; try++ {
 		status, err := a.replaceOnce(q, digest, doc)
-		if !errors.Is(err, store.ErrConflict) || try == attempts {
+		if !errors.Is(err, store.ErrConflict) || try == races {
 			return status, err
 		}
 	}

@@ -20,9 +20,11 @@ import (
 const (
 	// applyTimeout bounds the wait for an edit, the queue before it included.
 	applyTimeout = 30 * time.Second
-	// attempts is how often an unconditional write is tried when another writer came in between, and a POST with a new id. There may be
-	// as many in between as changes of the store are on their way here: every lost race has shown one of them.
-	attempts = 32
+	// attempts is how often a POST tries a new id.
+	attempts = 4
+	// races is how often an unconditional write is tried when another writer came in between. As many may be in between as changes of
+	// the store are on their way here; every lost race has shown one of them.
+	races = 32
 )
 
 // errTaken says that a generated id names a document already.
@@ -77,7 +79,7 @@ func (a *API) put(q *request) (proxy.Result, error) {
 		return proxy.Result{}, err
 	}
 	now := a.seconds()
-	return a.apply(q, attempts, proxy.Change{Key: key, TTL: q.ttl, Edit: func(old *store.Item) ([]byte, error) {
+	return a.apply(q, races, proxy.Change{Key: key, TTL: q.ttl, Edit: func(old *store.Item) ([]byte, error) {
 		if q.kind.NoTimes {
 			return resource.Encode(doc)
 		}
@@ -181,7 +183,7 @@ func (a *API) remove(q *request) (proxy.Result, error) {
 	if q.kind.Segment == consumersSegment {
 		return a.removeConsumer(q, key)
 	}
-	return a.apply(q, attempts, a.deletion(q, key))
+	return a.apply(q, races, a.deletion(q, key))
 }
 
 func (a *API) deletion(q *request, key string) proxy.Change {
@@ -200,7 +202,7 @@ func (a *API) removeConsumer(q *request, key string) (proxy.Result, error) {
 		return proxy.Result{}, resource.KeyNotFound()
 	}
 	var err error
-	for range attempts {
+	for range races {
 		var changes []proxy.Change
 		for _, item := range below(a.Plane.List(consumersSegment), key+"/") {
 			changes = append(changes, a.deletion(q, item.Key))

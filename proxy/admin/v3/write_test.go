@@ -208,7 +208,7 @@ func TestWhatApplyReturns(t *testing.T) {
 		{"refusal", fmt.Errorf("compile: %w", resource.Invalid("no <such> node")), 400, `{"error_msg":"no <such> node"}`, map[string]int{"PUT": 1, "PATCH": 1}},
 		{"own status", &resource.Error{Status: 405, Msg: "m"}, 405, `{"error_msg":"m"}`, map[string]int{"DELETE": 1}},
 		{"lost race", fmt.Errorf("x: %w", store.ErrConflict), 503, `{"error_msg":"value changed before overwritten"}`,
-			map[string]int{"PUT": attempts, "DELETE": attempts, "PATCH": 1}},
+			map[string]int{"PUT": races, "DELETE": races, "PATCH": 1}},
 		{"medium", fmt.Errorf("%w: %w", store.ErrUnavailable, errMedium), 503, `{"error_msg":"store unavailable: disk full"}`, map[string]int{"PUT": 1}},
 		{"too slow", context.DeadlineExceeded, 503, `{"error_msg":"no answer from the configuration path in time, *"}`, map[string]int{"PUT": 1}},
 		{"bug", errMedium, 500, `{"error_msg":"internal error, see the log"}`, map[string]int{"PUT": 1}},

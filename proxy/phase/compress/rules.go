@@ -3,11 +3,7 @@ package compress
 import (
 	"bytes"
 	"encoding/json"
-	"math"
-	"strconv"
 
-	"headgate/conf/resource/split"
-	"headgate/conf/schema"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/wire"
 )
@@ -25,14 +21,9 @@ type Rules struct {
 	Vary bool
 }
 
-// Read reads what both plugins are configured with, and returns the document for what is their own. conf satisfies the schema.
-func Read(conf []byte) (r Rules, doc map[string]any, err error) {
-	v, err := schema.DecodeJSON(conf)
-	if err != nil {
-		return r, nil, err
-	}
-	doc, _ = v.(map[string]any) // the empty array is also the empty object
-	r = Rules{Types: []string{"text/html"}, MinLength: 20}
+// Read reads what both plugins are configured with. doc satisfies their schemas; its numbers are json.Number.
+func Read(doc map[string]any) Rules {
+	r := Rules{Types: []string{"text/html"}, MinLength: 20}
 	switch types := doc["types"].(type) {
 	case string:
 		r.Types, r.AnyType = nil, true
@@ -43,17 +34,19 @@ func Read(conf []byte) (r Rules, doc map[string]any, err error) {
 			r.Types = append(r.Types, t)
 		}
 	}
-	if n, ok := doc["min_length"]; ok {
-		if r.MinLength, ok = split.Integer(n); !ok {
-			r.MinLength = math.MaxInt64 // an integer that is too large for one
-		}
+	if n, ok := number(doc["min_length"]); ok {
+		r.MinLength = int64(min(n, 1<<62))
 	}
-	if n, ok := doc["http_version"].(json.Number); ok {
-		version, _ := strconv.ParseFloat(string(n), 64)
-		r.HTTP10 = version == 1
-	}
+	version, _ := number(doc["http_version"])
+	r.HTTP10 = version == 1
 	r.Vary, _ = doc["vary"].(bool)
-	return r, doc, nil
+	return r
+}
+
+func number(v any) (float64, bool) {
+	n, _ := v.(json.Number)
+	f, err := n.Float64()
+	return f, err == nil
 }
 
 // fits says whether the answer may be compressed, whatever the client takes.

@@ -4,7 +4,10 @@ package rewrite
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 
+	"headgate/proxy/expr"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/wire"
 )
@@ -12,7 +15,7 @@ import (
 // Rewriter is a compiled rewrite. It is immutable and safe for concurrent use.
 type Rewriter struct {
 	uri           *target         // nil without uri
-	substitutions []*substitution // empty without regex_uri, and with uri, which beats it
+	substitutions []substitution // empty without regex_uri, and with uri, which beats it
 	unsafe        bool
 	host, method  []byte
 	lines         []line
@@ -49,6 +52,31 @@ func (r *Rewriter) Apply(x *phase.Exchange) phase.Verdict {
 	return phase.Continue
 }
 
+// substitution is one of regex_uri.
+type substitution struct {
+	*Substitution
+	failure []byte // the body of the answer when the search takes too long
+}
+
+func newSubstitution(pattern, text string) (substitution, error) {
+	s, err := NewSubstitution(pattern, text)
+	if err != nil {
+		return substitution{}, err
+	}
+	failure, err := failureBody(fmt.Sprintf("failed to substitute the uri (%s) with %s: the match took too long", pattern, text))
+	return substitution{s, failure}, err
+}
+
+func failureBody(msg string) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b) // ends with a newline
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(struct {
+		Msg string `json:"error_msg"`
+	}{msg})
+	return b.Bytes(), err
+}
+
 // substitute applies the first substitution that matches. None leaves the target alone. It returns the one that failed, if any.
 func (r *Rewriter) substitute(x *phase.Exchange) (failed *substitution) {
 	q := &x.Request
@@ -60,18 +88,16 @@ func (r *Rewriter) substitute(x *phase.Exchange) (failed *substitution) {
 		subject = x.Commit(buf)
 		mark = len(buf)
 	}
-	var groups [maxGroups][]byte
-	for _, s := range r.substitutions {
-		n, start, end, err := s.find(subject, &groups)
+	var groups [expr.MaxGroups][]byte
+	for i := range r.substitutions {
+		replaced, n, err := r.substitutions[i].Append(buf, subject, &groups)
 		if err != nil {
-			return s
+			return &r.substitutions[i]
 		}
 		if n == 0 {
 			continue
 		}
-		buf = append(buf, subject[:start]...)
-		buf = s.expand(buf, groups[:n])
-		buf = append(buf, subject[end:]...)
+		buf = replaced
 		x.SetCaptures(groups[:n])
 		raw := buf[mark:]
 		done := len(buf)

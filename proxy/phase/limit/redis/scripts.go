@@ -29,6 +29,11 @@ func newScripts() *scripts {
 	}
 }
 
+// all returns what requests use.
+func (s *scripts) all() []*script {
+	return []*script{s.fixed, s.sliding, s.slide, s.pour, s.enter, s.leave}
+}
+
 const (
 	// fixedScript counts ARGV[1] requests in a window of ARGV[2] ms that begins with the first. It returns the number of requests in the
 	// window and the ms until it ends.

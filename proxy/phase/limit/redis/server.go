@@ -28,9 +28,16 @@ const (
 	maxQueue   = 1024 // calls that wait for a worker
 	maxBacklog = 1 << 16
 
+	// maxSilence is for how many times a request's wait nothing is answered in time before requests stop to wait.
+	maxSilence = 5
+
 	firstPause   = 5 * time.Millisecond // between two attempts to reach a server that is away
 	longestPause = 250 * time.Millisecond
-	goodbye      = 250 * time.Millisecond // for what is still to be said when a server is closed
+
+	// heartbeat is the longest time between two looks at a server: when it is idle it keeps a connection, and that it is away is known
+	// before a request comes.
+	heartbeat = 2 * time.Second
+	goodbye   = 250 * time.Millisecond // for what is still to be said when a server is closed
 )
 
 // Server is one Redis, a cluster or what sentinels watch.
@@ -43,14 +50,16 @@ type Server struct {
 	calls   sync.Pool
 	queue   chan *call
 	away    atomic.Bool
-	prompt  atomic.Uint64 // batches that were answered in time
+	prompt  atomic.Int64  // when something was last answered in time, as sinceBegin tells it
 	wake    chan struct{} // for tend
+	origin  time.Time
 	begin   sync.Once
 	begun   atomic.Bool
 	ready   chan struct{} // closed when client is set
 	client  goredis.UniversalClient
 	ctx     context.Context
 	cancel  context.CancelFunc
+	warm    bool          // tend's: the server was prepared once
 	stop    chan struct{} // closed: workers finish what they have
 	working sync.WaitGroup
 	tending sync.WaitGroup
@@ -87,6 +96,7 @@ const (
 func newServer(p *Pool, id [32]byte, s Settings) *Server {
 	server := &Server{pool: p, id: id, settings: s, queue: make(chan *call, maxQueue), wake: make(chan struct{}, 1),
 		ready: make(chan struct{}), stop: make(chan struct{})}
+	server.origin = time.Now()
 	server.ctx, server.cancel = context.WithCancel(context.Background())
 	server.calls.New = func() any {
 		timer := time.NewTimer(time.Hour)
@@ -101,7 +111,8 @@ func (s *Server) Run(<-chan struct{}) { s.start() }
 
 func (s *Server) start() {
 	s.begin.Do(func() {
-		for range max(min(maxWorkers, s.settings.s.MaxIdle), 1) {
+		s.prompt.Store(s.sinceBegin())
+		for range s.workers() {
 			s.working.Go(s.work)
 		}
 		s.tending.Go(s.tend)
@@ -127,7 +138,6 @@ func (s *Server) do(c *call) (reply [4]int64, err error) {
 		s.calls.Put(c)
 		return reply, ErrAway
 	}
-	prompt := s.prompt.Load()
 	c.state.Store(waiting)
 	c.timer.Reset(s.pool.wait)
 	select {
@@ -141,7 +151,7 @@ func (s *Server) do(c *call) (reply [4]int64, err error) {
 	case <-c.done:
 	case <-c.timer.C:
 		if c.state.Swap(abandoned) != answered {
-			if s.prompt.Load() == prompt { // else it is this process that is busy
+			if s.silent() { // else it is rather this machine that is busy
 				s.trip()
 			}
 			return reply, errSlow
@@ -176,19 +186,6 @@ func (s *Server) keep(c *call) {
 	}
 	s.mu.Unlock()
 	s.nudge()
-}
-
-// trip declares the server away.
-func (s *Server) trip() {
-	s.away.Store(true)
-	s.nudge()
-}
-
-func (s *Server) nudge() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
 }
 
 // work sends what is in the queue, in batches.
@@ -246,7 +243,7 @@ func (s *Server) send(batch []*call) {
 		}
 	}
 	if commands[0].Err() == nil && time.Since(start) <= s.pool.wait {
-		s.prompt.Add(1)
+		s.prompt.Store(s.sinceBegin())
 	}
 	for i, c := range claimed {
 		c.err = c.read(commands[i].Val(), commands[i].Err())
@@ -326,77 +323,6 @@ func (s *Server) finish(c *call) {
 	if undo != nil {
 		undo()
 	}
-}
-
-// tend finds out whether the server is there, at first and whenever it is declared away, and sends what was put off.
-func (s *Server) tend() {
-	s.client = s.settings.client() // not where a request would have to wait for it
-	close(s.ready)
-	if !s.probe() {
-		s.away.Store(true)
-	}
-	for {
-		for pause := firstPause; s.away.Load(); pause = min(2*pause, longestPause) {
-			if s.probe() {
-				s.away.Store(false)
-				break
-			}
-			select {
-			case <-s.stop:
-				return
-			case <-time.After(pause):
-			}
-		}
-		if !s.flush() {
-			return
-		}
-		select {
-		case <-s.stop:
-			return
-		case <-s.wake:
-		}
-	}
-}
-
-// flush moves the backlog to the queue; false says that the server is being closed.
-func (s *Server) flush() bool {
-	s.mu.Lock()
-	backlog := s.backlog
-	s.backlog = nil
-	s.mu.Unlock()
-	for _, c := range backlog {
-		select {
-		case s.queue <- c:
-		case <-s.stop:
-			return false
-		}
-	}
-	return true
-}
-
-// probe says whether the server lets us write and answers in time. The first question may have to wait for a connection.
-func (s *Server) probe() bool {
-	ctx, cancel := context.WithTimeout(s.ctx, 2*min(s.settings.s.Wait+s.settings.s.Dial, longest))
-	defer cancel()
-	var took time.Duration
-	for range 2 {
-		start := time.Now()
-		if err := s.ask(ctx); err != nil {
-			return false
-		}
-		took = time.Since(start)
-	}
-	return took <= s.pool.wait
-}
-
-func (s *Server) ask(ctx context.Context) error {
-	if cluster, ok := s.client.(*goredis.ClusterClient); ok {
-		err := cluster.ForEachMaster(ctx, func(ctx context.Context, node *goredis.Client) error { return node.Ping(ctx).Err() })
-		if err != nil {
-			return err
-		}
-	}
-	return s.client.Eval(ctx, s.pool.scripts.probe.text, []string{s.pool.prefix + "probe"}).Err()
 }
 
 // close ends everything. Nobody may use the server any more.

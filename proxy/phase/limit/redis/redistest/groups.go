@@ -24,7 +24,9 @@ func Replicated(t testing.TB, name string) (master, replica *Server, sentinels [
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		sentinels = append(sentinels, begin(t, "redis-sentinel", []string{file, "--port", strconv.Itoa(port)}))
+		s := begin(t, "redis-sentinel", []string{file, "--port", strconv.Itoa(port)})
+		s.Do("sentinel", "debug", "info-period", 100, "publish-period", 100, "ping-period", 100, "ask-period", 100) // or it takes seconds
+		sentinels = append(sentinels, s)
 	}
 	for _, s := range sentinels {
 		Eventually(t, func() bool {
