@@ -23,7 +23,7 @@ demo: build
 
 # What asserts allocations, without the race detector, which would disturb it; then all tests with it.
 test:
-	@.ci/need gcc git curl
+	@.ci/need gcc git curl python3 openssl etcd=etcd-server redis-server redis-sentinel
 	$(GO) test -timeout 10m -run 'Alloc' ./...
 	$(GO) test -race -timeout 15m ./...
 

@@ -61,8 +61,10 @@ func (a *Applier) apply(ctx context.Context, list []Change) ([]Result, error) {
 			edits = append(edits, snapshot.Edit{Key: p.Key, Value: p.next})
 		}
 	}
-	for _, p := range todo {
-		if err := a.check(p, after); err != nil {
+	verdicts := make([]error, len(todo))
+	snapshot.Parallel(len(todo), func(i int) { verdicts[i] = a.check(todo[i], after) })
+	for i, p := range todo {
+		if err := verdicts[i]; err != nil {
 			return nil, &ChangeError{p.Key, err}
 		}
 	}

@@ -1,5 +1,7 @@
 package proxy
 
+//lint:file-ignore SA1019 net/http, which is to be used instead, serves HTTP/2 only where it has accepted the connection and shaken hands
+
 import (
 	"bufio"
 	"bytes"
@@ -26,10 +28,10 @@ const protoHTTP2 = "h2"
 
 // Bounds of one HTTP/2 connection.
 const (
-	maxStreams       = 128       // at a time
-	streamWindow     = 256 << 10 // bytes of a request body that wait to be read
-	connectionWindow = 1 << 20
-	pingAfter        = 30 * time.Second // of silence, to find out whether the client is there
+	maxStreams       = 128                       // at a time
+	streamWindow     = 128 << 10                 // bytes of a request body that wait to be read
+	connectionWindow = maxStreams * streamWindow // so that streams which are not read do not stop the others
+	pingAfter        = 30 * time.Second          // of silence, to find out whether the client is there
 	pingPatience     = 15 * time.Second
 )
 
@@ -52,11 +54,14 @@ func newH2(s *Server, o ServerOptions) *h2 {
 	}
 	// A header that is a little too large is refused with an answer, here; one that is far too large ends the connection, there. What the
 	// library would log quotes what clients send.
-	h.base = &http.Server{MaxHeaderBytes: 2 * o.MaxHead, IdleTimeout: idle, ErrorLog: log.New(io.Discard, "", 0)}
-	h.server = &http2.Server{
-		MaxConcurrentStreams: maxStreams, MaxUploadBufferPerStream: streamWindow, MaxUploadBufferPerConnection: connectionWindow,
-		IdleTimeout: idle, ReadIdleTimeout: pingAfter, PingTimeout: pingPatience,
+	h.base = &http.Server{
+		MaxHeaderBytes: 2 * o.MaxHead, IdleTimeout: idle, ErrorLog: log.New(io.Discard, "", 0),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerStream: streamWindow, MaxReceiveBufferPerConnection: connectionWindow,
+			SendPingTimeout: pingAfter, PingTimeout: pingPatience,
+		},
 	}
+	h.server = &http2.Server{IdleTimeout: idle}
 	_ = http2.ConfigureServer(h.base, h.server)                     // it has no TLS configuration that could be wrong
 	s.goAway = func() { _ = h.base.Shutdown(context.Background()) } // of no listener: it tells the connections, and returns
 	return h
@@ -64,7 +69,7 @@ func newH2(s *Server, o ServerOptions) *h2 {
 
 // serve serves a connection whose handshake has chosen HTTP/2, until its last exchange has ended.
 func (h *h2) serve(nc net.Conn) error {
-	c := &h2Conn{h: h, conn: nc, edge: edgeConnOf(nc), quiet: make(chan struct{})}
+	c := &h2Conn{h: h, conn: nc, edge: edgeConnOf(nc), quiet: make(chan struct{}), large: make(chan struct{}, 1)}
 	if c.edge == nil {
 		return errNotReady
 	}
@@ -78,6 +83,9 @@ type h2Conn struct {
 	h    *h2
 	conn net.Conn
 	edge *edgeConn
+	// large has a token while a request body of more than maxKeptBody is in memory: one connection has one at a time, as it would without
+	// streams.
+	large chan struct{}
 
 	mu      sync.Mutex
 	streams int    // with an exchange
@@ -132,9 +140,10 @@ type h2Request struct {
 	reader bytes.Reader
 	buf    *bufio.Reader
 	body   []byte
+	large  bool // the connection's token for large bodies is here
 }
 
-// maxKeptBody bounds the request body whose buffer is kept for the next request, in bytes.
+// maxKeptBody bounds the request body whose buffer is kept for the next request, in bytes. Larger ones wait for each other.
 const maxKeptBody = 64 << 10
 
 // ServeHTTP carries one stream through the request path.
@@ -155,9 +164,11 @@ func (c *h2Conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		q = &h2Request{buf: bufio.NewReaderSize(nil, c.h.maxHead)}
 	}
 	whole = c.exchange(q, number, w, r)
-	if cap(q.body) <= maxKeptBody {
-		c.h.requests.Put(q)
+	if q.large {
+		q.large, q.body = false, nil
+		<-c.large
 	}
+	c.h.requests.Put(q)
 }
 
 // exchange answers r and says whether the client has got all of the answer.
@@ -173,7 +184,7 @@ func (c *h2Conn) exchange(q *h2Request, number uint64, w http.ResponseWriter, r 
 		ctx.Request.Reset()
 		ctx.Response.Reset()
 	}()
-	if err := q.read(r, c.h, http.NewResponseController(w)); err != nil {
+	if err := q.read(r, c, http.NewResponseController(w)); err != nil {
 		g.refuse(ctx, err)
 	} else {
 		g.Handle(ctx)
@@ -193,7 +204,7 @@ var (
 
 // read makes ctx the request that r is. The request path judges it; what must be right is that it cannot become another one on the way
 // into HTTP/1.1.
-func (q *h2Request) read(r *http.Request, h *h2, rc *http.ResponseController) error {
+func (q *h2Request) read(r *http.Request, c *h2Conn, rc *http.ResponseController) error {
 	if !wire.ValidName([]byte(r.Method)) || !visible(r.RequestURI) {
 		return errNoRequest
 	}
@@ -222,7 +233,7 @@ func (q *h2Request) read(r *http.Request, h *h2, rc *http.ResponseController) er
 	if q.reader.Len() > 0 || q.buf.Buffered() > 0 {
 		return errNoRequest
 	}
-	if err := q.readBody(r, h, rc); err != nil {
+	if err := q.readBody(r, c, rc); err != nil {
 		return err
 	}
 	if announced, has := r.Header["Content-Length"]; has { // the library checks some of it (RFC 9113 section 8.1.1)
@@ -245,7 +256,8 @@ func visible(target string) bool {
 }
 
 // readBody reads the whole body, with the clocks of an HTTP/1.1 one.
-func (q *h2Request) readBody(r *http.Request, h *h2, rc *http.ResponseController) error {
+func (q *h2Request) readBody(r *http.Request, c *h2Conn, rc *http.ResponseController) error {
+	h := c.h
 	q.body = q.body[:0]
 	if r.ContentLength == 0 {
 		return nil
@@ -260,6 +272,11 @@ func (q *h2Request) readBody(r *http.Request, h *h2, rc *http.ResponseController
 	pause := h.s.pause
 	end := time.Now().Add(bodyTime(pause, n))
 	for {
+		if len(q.body) >= maxKeptBody && !q.large {
+			if err := q.enlarge(r, c, rc, end); err != nil {
+				return err
+			}
+		}
 		if pause > 0 {
 			next := time.Now().Add(pause)
 			if end.Before(next) {
@@ -270,7 +287,11 @@ func (q *h2Request) readBody(r *http.Request, h *h2, rc *http.ResponseController
 		if len(q.body) == cap(q.body) {
 			q.body = append(q.body, 0)[:len(q.body)]
 		}
-		n, err := r.Body.Read(q.body[len(q.body):min(cap(q.body), h.maxBody+1)])
+		most := h.maxBody + 1
+		if !q.large {
+			most = min(most, maxKeptBody)
+		}
+		n, err := r.Body.Read(q.body[len(q.body):min(cap(q.body), most)])
 		q.body = q.body[:len(q.body)+n]
 		switch {
 		case len(q.body) > h.maxBody:
@@ -287,6 +308,22 @@ func (q *h2Request) readBody(r *http.Request, h *h2, rc *http.ResponseController
 		case err != nil:
 			return errLength
 		}
+	}
+}
+
+// enlarge waits until the connection has no other large body, at most until end.
+func (q *h2Request) enlarge(r *http.Request, c *h2Conn, rc *http.ResponseController, end time.Time) error {
+	_ = rc.SetReadDeadline(time.Time{}) // this pause is not the client's
+	patience := time.NewTimer(time.Until(end))
+	defer patience.Stop()
+	select {
+	case c.large <- struct{}{}:
+		q.large = true
+		return nil
+	case <-r.Context().Done():
+		return syscall.ECONNRESET
+	case <-patience.C:
+		return os.ErrDeadlineExceeded
 	}
 }
 

@@ -1,5 +1,7 @@
 package proxy
 
+//lint:file-ignore SA1019 frames are sent here that net/http would not send
+
 import (
 	"bytes"
 	"context"
@@ -234,6 +236,78 @@ func TestHTTP2AtOnce(t *testing.T) {
 	}
 	all.Wait()
 	r.eventually("all requests are counted, and over", func() bool { return r.count(meter.Requests) == 400 && r.busy.Load() == 0 })
+}
+
+// One connection has one large body in memory at a time. Small requests go past it.
+func TestHTTP2LargeBodies(t *testing.T) {
+	up := newBackend(t, func(c net.Conn, m message) bool {
+		answer := fmt.Sprint(len(m.body))
+		_, err := fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(answer), answer)
+		return err == nil
+	})
+	r := newH2Gate(t, defaults(), up)
+	c := r.speaker(t)
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			body := strings.Repeat("x", 400_000+i)
+			if _, got, err := ask(t, c, "POST", "/", strings.NewReader(body)); err != nil || got != fmt.Sprint(len(body)) {
+				t.Errorf("%d: %q, %v", len(body), got, err)
+			}
+		})
+	}
+	all.Wait()
+
+	f := r.frames(t)
+	piece := make([]byte, 16<<10)
+	send := func(id uint32, pieces int, end bool) {
+		for i := range pieces {
+			if err := f.WriteData(id, end && i == pieces-1, piece); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	post := []string{":method", "POST", ":scheme", "https", ":authority", "a.test", ":path", "/"}
+	_ = f.open(1, false, post...)
+	send(1, 7, false) // 112 KiB: it has the token for as long as it takes
+	f.taken(1, maxKeptBody)
+	_ = f.open(3, false, post...)
+	send(3, 7, true)
+	_ = f.open(5, false, post...)
+	send(5, 1, true)
+	if got := f.next(); got != 5 {
+		t.Errorf("stream %d was answered first", got)
+	}
+	send(1, 1, true)
+	if a, b := f.next(), f.next(); a+b != 4 {
+		t.Errorf("then %d and %d", a, b)
+	}
+}
+
+// taken waits until the gateway has read more than n bytes of a stream's body.
+func (f *frames) taken(id uint32, n int) {
+	for n >= 0 {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		if u, ok := frame.(*http2.WindowUpdateFrame); ok && u.StreamID == id {
+			n -= int(u.Increment)
+		}
+	}
+}
+
+// next reads up to the next answer, and returns its stream.
+func (f *frames) next() uint32 {
+	for {
+		frame, err := f.ReadFrame()
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		if m, ok := frame.(*http2.MetaHeadersFrame); ok {
+			return m.StreamID
+		}
+	}
 }
 
 // A client that resets what it has begun is not worked for without bound.

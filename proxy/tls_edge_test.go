@@ -382,3 +382,25 @@ func TestNoRoomOverTLS(t *testing.T) {
 	}
 	c.say(get).want("GET", 200, "ok")
 }
+
+// A request on a connection whose client has proved itself costs no allocation, and neither does one that is refused.
+func TestAllocClientCertificates(t *testing.T) {
+	ca, clients := newAuthority(t), newAuthority(t)
+	for _, tt := range []struct {
+		name   string
+		status int
+	}{{"api.example.com", 200}, {"other.example.com", 421}} {
+		r := newRider(t, defaults(), browser)
+		r.put("ssls/1", ca.ssl("api.example.com", clients.asks("")))
+		over := &tlsConn{Conn: tls.Server(r.conn, &tls.Config{}), raw: r.conn, ready: true, name: tt.name} // #nosec G402 -- never used
+		r.conn.tls = over
+		over.proved.Store(r.live.Current().Certificate([]byte("api.example.com")).Client)
+		r.ctx.Init2(over, nil, false)
+		r.check(t, tt.status)
+		noAllocs(t, tt.name, func() {
+			r.serve()
+			r.ctx.Response.Reset()
+			r.ctx.Response.Header.DisableNormalizing()
+		})
+	}
+}

@@ -225,6 +225,27 @@ func TestAdminWire(t *testing.T) {
 	}
 }
 
+// TestAdminWireTexts sees to it that the conversations show every text of contract sections 1.1 to 1.10, one for each template of the
+// schema errors included. Texts that nothing can cause here are not listed: those for a store that is away, and for what no schema says.
+func TestAdminWireTexts(t *testing.T) {
+	var b strings.Builder
+	for _, c := range adminConversations(t) {
+		for _, s := range c.steps {
+			b.WriteString(strings.ReplaceAll(s.reply, `\\"`, `"`))
+		}
+	}
+	replies := b.String()
+	texts, err := os.ReadFile("testdata/admin/contract.texts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text := range strings.Lines(string(texts)) {
+		if text = strings.TrimSuffix(text, "\n"); !strings.Contains(replies, text) {
+			t.Errorf("no answer says %s", text)
+		}
+	}
+}
+
 // talk is a gateway and the connections to its listeners.
 type talk struct {
 	t      *testing.T
@@ -328,18 +349,22 @@ func (k *talk) request(s step) string {
 		})
 	}
 	body := fill(s.body)
-	fields := []string{"Host: localhost"}
+	defaults := [][2]string{{"Host", "localhost"}}
 	if s.listener == "admin" {
-		fields = append(fields, "X-API-KEY: "+adminKey)
+		defaults = append(defaults, [2]string{"X-API-KEY", adminKey})
 	}
 	if body != "" {
-		fields = append(fields, "Content-Length: "+strconv.Itoa(len(body)))
+		defaults = append(defaults, [2]string{"Content-Length", strconv.Itoa(len(body))})
 	}
-	for _, field := range s.fields {
-		name, value, _ := strings.Cut(field, ": ")
-		fields = slices.DeleteFunc(fields, func(f string) bool { return strings.HasPrefix(f, name+": ") })
-		if value != "-" {
-			fields = append(fields, fill(field))
+	var fields []string
+	for _, d := range defaults {
+		if !slices.ContainsFunc(s.fields, func(f string) bool { return strings.HasPrefix(f, d[0]+": ") }) {
+			fields = append(fields, d[0]+": "+d[1])
+		}
+	}
+	for _, f := range s.fields {
+		if !strings.HasSuffix(f, ": -") {
+			fields = append(fields, fill(f))
 		}
 	}
 	return s.method + " " + fill(s.target) + " HTTP/1.1\r\n" + strings.Join(fields, "\r\n") + "\r\n\r\n" + body

@@ -218,12 +218,12 @@ func (a *apisixEtcd) written(t *testing.T) {
 		{"PUT", "/routes/9", `{"uri":"/nine","upstream_id":1,"priority":1.0,"labels":{},"vars":[]}`, "routes/9",
 			`{"id":"9","uri":"/nine","upstream_id":1,"priority":1.0,"labels":{},"vars":[],` + when + `}`},
 		{"PATCH", "/routes/2", `{"desc":"patched"}`, "routes/2",
-			`{"id":2,"uris":["/open"],"upstream_id":"1","methods":["GET"],"labels":{},"desc":"patched","create_time":1700000000,"update_time":T}`},
+			`{"id":"2","uris":["/open"],"upstream_id":"1","methods":["GET"],"labels":{},"desc":"patched","create_time":1700000000,"update_time":T}`},
 		{"PATCH", "/consumers/jack", "", "", ""}, // not supported, and nothing changes
 		{"PUT", "/plugin_metadata/cors", `{"allow_origins":{"a":"http://a.example"}}`, "plugin_metadata/cors",
 			`{"id":"cors","allow_origins":{"a":"http://a.example"}}`},
 		{"PUT", "/secrets/vault/v1", `{"uri":"http://127.0.0.1:8200","prefix":"kv","token":"t"}`, "secrets/vault/v1",
-			`{"id":"v1","uri":"http://127.0.0.1:8200","prefix":"kv","token":"t",` + when + `}`},
+			`{"id":"vault/v1","uri":"http://127.0.0.1:8200","prefix":"kv","token":"t",` + when + `}`},
 	} {
 		answer := g.admin(tt.method, tt.path, tt.body)
 		if tt.want == "" {
@@ -236,7 +236,7 @@ func (a *apisixEtcd) written(t *testing.T) {
 			t.Errorf("%s %s: %v", tt.method, tt.path, answer)
 			continue
 		}
-		got := regexp.MustCompile(`("(?:create|update)_time":)17[1-9]\d{8}`).ReplaceAllString(a.n.value(tt.key), `$1"T"`)
+		got := regexp.MustCompile(`("(?:create|update)_time":)17[1-9]\d{7}`).ReplaceAllString(a.n.value(tt.key), `$1"T"`)
 		if !sameJSON(t, got, strings.ReplaceAll(tt.want, ":T", `:"T"`)) {
 			t.Errorf("%s %s stores %s\nwant %s", tt.method, tt.path, got, tt.want)
 		}

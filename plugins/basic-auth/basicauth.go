@@ -11,6 +11,7 @@ import (
 
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/auth"
 )
 
 //go:embed schema.json
@@ -50,18 +51,10 @@ func read(conf []byte) (Config, error) {
 	v, err := schema.DecodeJSON(conf)
 	doc, _ := v.(map[string]any) // the empty array is also the empty object
 	return Config{
-		HideCredentials:   member(doc, "hide_credentials", false),
-		Realm:             member(doc, "realm", "basic"),
-		AnonymousConsumer: member(doc, "anonymous_consumer", ""),
+		HideCredentials:   schema.Member(doc, "hide_credentials", false),
+		Realm:             schema.Member(doc, "realm", "basic"),
+		AnonymousConsumer: schema.Member(doc, "anonymous_consumer", ""),
 	}, err
-}
-
-// member returns a member of doc, or absent when there is none. Names compare exactly, as they do in the schema.
-func member[T any](doc map[string]any, name string, absent T) T {
-	if v, ok := doc[name].(T); ok {
-		return v
-	}
-	return absent
 }
 
 func build(conf []byte, env phase.Env) (any, error) {
@@ -69,7 +62,7 @@ func build(conf []byte, env phase.Env) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plugin{c, env.Directory(), []byte(`Basic realm="` + c.Realm + `"`)}, nil
+	return &plugin{c, env.Directory(), auth.NewRefusal(env.Directory(), "Basic", c.Realm, c.AnonymousConsumer)}, nil
 }
 
 // secret is what a password is compared by. All digests are of one size, so that a comparison does not tell how long the password is.
@@ -84,8 +77,8 @@ func buildConsumer(conf []byte) (any, error) {
 		return nil, err
 	}
 	doc, _ := v.(map[string]any)
-	password := member(doc, "password", "")
-	if schema.IsReference(password) || schema.IsReference(member(doc, "username", "")) {
+	password := schema.Member(doc, "password", "")
+	if schema.IsReference(password) || schema.IsReference(schema.Member(doc, "username", "")) {
 		return nil, errReference
 	}
 	s := secret(sha256.Sum256([]byte(password)))
@@ -96,12 +89,10 @@ func buildConsumer(conf []byte) (any, error) {
 type plugin struct {
 	Config
 	directory phase.Directory
-	challenge []byte // the value of WWW-Authenticate
+	refusal   auth.Refusal
 }
 
 var (
-	nameChallenge = []byte("WWW-Authenticate")
-
 	bodyMissing = []byte("{\"message\":\"Missing authorization in request\"}\n")
 	bodyInvalid = []byte("{\"message\":\"Invalid authorization in request\"}\n")
 	bodyRefused = []byte("{\"message\":\"Invalid user authorization\"}\n")
@@ -111,19 +102,19 @@ var (
 func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 	line, ok := x.Request.Header.Get("Authorization")
 	if !ok {
-		return p.refuse(x, bodyMissing)
+		return p.refusal.Refuse(x, bodyMissing, p.hide)
 	}
 	text, ok := appendCredentials(x.Arena(), line)
 	if !ok {
-		return p.refuse(x, bodyInvalid)
+		return p.refusal.Refuse(x, bodyInvalid, p.hide)
 	}
 	username, password, ok := bytes.Cut(x.Commit(text), []byte{':'})
 	if !ok {
-		return p.refuse(x, bodyInvalid)
+		return p.refusal.Refuse(x, bodyInvalid, p.hide)
 	}
 	c := p.directory.Credential(x, username)
 	if !matches(c, password) {
-		return p.refuse(x, bodyRefused)
+		return p.refusal.Refuse(x, bodyRefused, p.hide)
 	}
 	p.hide(x)
 	x.Attach(c)
@@ -139,21 +130,6 @@ func matches(c *phase.Credential, password []byte) bool {
 	}
 	got := sha256.Sum256(password)
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1 && c != nil
-}
-
-// refuse takes the request for the anonymous consumer's where there is one, and answers 401 otherwise.
-func (p *plugin) refuse(x *phase.Exchange, body []byte) phase.Verdict {
-	if p.AnonymousConsumer != "" {
-		if c := p.directory.Consumer(x, p.AnonymousConsumer); c != nil {
-			p.hide(x)
-			x.AttachPrincipal(c)
-			return phase.Continue
-		}
-		body = bodyRefused
-	}
-	x.Response.Header.Set(nameChallenge, p.challenge)
-	x.Answer(401, phase.TypeText, body)
-	return phase.Stop
 }
 
 func (p *plugin) hide(x *phase.Exchange) {

@@ -131,11 +131,7 @@ func TestAllocations(t *testing.T) {
 		from := phasetest.Exchange("GET /a", line)
 		x := &phase.Exchange{}
 		n := testing.AllocsPerRun(100, func() {
-			x.Reset()
-			x.Registry = e
-			for _, f := range from.Request.Header.Fields() {
-				x.Request.Header.Add(f.Name, f.Value)
-			}
+			phasetest.Refill(x, from, e)
 			if p.Rewrite(x) != phase.Continue {
 				t.Fatal("refused")
 			}

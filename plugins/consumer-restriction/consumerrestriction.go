@@ -44,17 +44,17 @@ func read(conf []byte) (Config, error) {
 	v, err := schema.DecodeJSON(conf)
 	doc, _ := v.(map[string]any)
 	c := Config{
-		Type:      member(doc, "type", "consumer_name"),
+		Type:      schema.Member(doc, "type", "consumer_name"),
 		Blacklist: set(doc, "blacklist"),
 		Whitelist: set(doc, "whitelist"),
 	}
-	code, numberErr := member(doc, "rejected_code", json.Number("403")).Float64() // 4.03e2 is an integer too
+	code, numberErr := schema.Member(doc, "rejected_code", json.Number("403")).Float64() // 4.03e2 is an integer too
 	if err == nil {
 		err = numberErr
 	}
 	c.RejectedCode = int(code)
-	c.RejectedMsg = member(doc, "rejected_msg", "The "+c.Type+" is forbidden.")
-	for _, item := range member[[]any](doc, "allowed_by_methods", nil) {
+	c.RejectedMsg = schema.Member(doc, "rejected_msg", "The "+c.Type+" is forbidden.")
+	for _, item := range schema.Member[[]any](doc, "allowed_by_methods", nil) {
 		entry, _ := item.(map[string]any)
 		user, ok := entry["user"].(string)
 		if _, known := c.Methods[user]; !ok || known {
@@ -63,32 +63,14 @@ func read(conf []byte) (Config, error) {
 		if c.Methods == nil {
 			c.Methods = map[string][]string{}
 		}
-		c.Methods[user] = texts(entry, "methods")
+		c.Methods[user] = schema.Texts(entry, "methods")
 	}
 	return c, err
 }
 
-// member returns a member of doc, or absent when there is none. Names compare exactly, as they do in the schema.
-func member[T any](doc map[string]any, name string, absent T) T {
-	if v, ok := doc[name].(T); ok {
-		return v
-	}
-	return absent
-}
-
-func texts(doc map[string]any, name string) []string {
-	var list []string
-	for _, v := range member[[]any](doc, name, nil) {
-		if s, ok := v.(string); ok {
-			list = append(list, s)
-		}
-	}
-	return list
-}
-
 func set(doc map[string]any, name string) map[string]struct{} {
 	var s map[string]struct{}
-	for _, text := range texts(doc, name) {
+	for _, text := range schema.Texts(doc, name) {
 		if s == nil {
 			s = map[string]struct{}{}
 		}

@@ -3,13 +3,10 @@ package cors
 import (
 	_ "embed"
 	"errors"
-	"regexp"
-	"strings"
-
-	"github.com/dlclark/regexp2/v2"
 
 	"headgate/conf/resource/split"
 	"headgate/conf/schema"
+	"headgate/proxy/expr"
 	"headgate/proxy/phase/wire"
 )
 
@@ -66,8 +63,8 @@ func read(conf []byte) (c Config, err error) {
 			return c, errCharacter
 		}
 	}
-	c.AllowOriginsByRegex, c.AllowOriginsByMetadata = texts(doc["allow_origins_by_regex"]), texts(doc["allow_origins_by_metadata"])
-	c.TimingAllowOriginsByRegex = texts(doc["timing_allow_origins_by_regex"])
+	c.AllowOriginsByRegex, c.AllowOriginsByMetadata = schema.Texts(doc, "allow_origins_by_regex"), schema.Texts(doc, "allow_origins_by_metadata")
+	c.TimingAllowOriginsByRegex = schema.Texts(doc, "timing_allow_origins_by_regex")
 	c.AllowCredential, _ = doc["allow_credential"].(bool)
 	if n, ok := split.Integer(doc["max_age"]); ok {
 		c.MaxAge = n
@@ -82,38 +79,15 @@ func read(conf []byte) (c Config, err error) {
 	return c, nil
 }
 
-func texts(v any) (list []string) {
-	items, _ := v.([]any)
-	for _, item := range items {
-		s, _ := item.(string)
-		list = append(list, s)
-	}
-	return list
-}
-
 func validate(conf []byte) error {
 	c, err := read(conf)
 	if err != nil {
 		return err
 	}
 	for _, list := range [][]string{c.AllowOriginsByRegex, c.TimingAllowOriginsByRegex} {
-		for _, text := range list {
-			if err := checkPattern(text); err != nil {
-				return err
-			}
+		if _, err := expr.CompilePatterns(list, false); err != nil {
+			return err
 		}
-	}
-	return nil
-}
-
-// checkPattern refuses what neither engine of the vars language understands: there, such a pattern silently never matches.
-func checkPattern(text string) error {
-	_, err := regexp.Compile(text)
-	if err == nil {
-		return nil
-	}
-	if _, e := regexp2.Compile(strings.ReplaceAll(text, "(?P<", "(?<")); e != nil {
-		return err
 	}
 	return nil
 }

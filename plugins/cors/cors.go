@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unsafe"
 
+	"headgate/proxy/expr"
 	"headgate/proxy/phase"
 )
 
@@ -51,12 +52,12 @@ func build(conf []byte, env phase.Env) (any, error) {
 		}
 	}
 	if len(c.AllowOriginsByMetadata) == 0 || c.AllowOrigins != "*" {
-		if p.own, err = newRule(c.AllowOrigins, c.AllowOriginsByRegex, env); err != nil {
+		if p.own, err = newRule(c.AllowOrigins, c.AllowOriginsByRegex); err != nil {
 			return nil, err
 		}
 	}
 	if c.TimingAllowOrigins != "" || len(c.TimingAllowOriginsByRegex) > 0 {
-		p.timing, err = newRule(c.TimingAllowOrigins, c.TimingAllowOriginsByRegex, env)
+		p.timing, err = newRule(c.TimingAllowOrigins, c.TimingAllowOriginsByRegex)
 	}
 	return p, err
 }
@@ -100,33 +101,28 @@ func (o *origins) allow(origin []byte) grant {
 
 // rule is a list of origins or, in its place, patterns. A nil rule grants nothing.
 type rule struct {
-	origins *origins
-	matches phase.Predicate
+	origins  *origins
+	patterns expr.Patterns
 }
 
-func newRule(list string, patterns []string, env phase.Env) (*rule, error) {
+func newRule(list string, patterns []string) (*rule, error) {
 	if len(patterns) == 0 {
 		return &rule{origins: newOrigins(list)}, nil
 	}
-	anyOf := make([]any, len(patterns))
-	for i, text := range patterns {
-		anyOf[i] = []any{"http_origin", "~~", text}
-	}
-	if len(anyOf) > 1 { // a single operand has no OR
-		anyOf = append([]any{"OR"}, anyOf...)
-	}
-	m, err := env.CompileExpr(anyOf)
-	return &rule{matches: m}, err
+	p, err := expr.CompilePatterns(patterns, false)
+	return &rule{patterns: p}, err
 }
 
-func (r *rule) allow(x *phase.Exchange, origin []byte) grant {
+func (r *rule) allow(origin []byte) grant {
 	switch {
 	case r == nil:
 		return nothing
 	case r.origins != nil:
 		return r.origins.allow(origin)
-	case len(origin) > 0 && r.matches.True(x):
-		return itself
+	case len(origin) > 0:
+		if ok, err := r.patterns.Match(origin); ok && err == nil {
+			return itself
+		}
 	}
 	return nothing
 }
@@ -158,14 +154,14 @@ func (p *plugin) decide(x *phase.Exchange) {
 		origin = nil
 	}
 	s := x.Slot(p.slot)
-	s.Int = int64(len(origin))<<(2*grantBits) | int64(p.timing.allow(x, origin))<<grantBits | int64(p.allow(x, origin))
+	s.Int = int64(len(origin))<<(2*grantBits) | int64(p.timing.allow(origin))<<grantBits | int64(p.allow(origin))
 	s.Ptr = unsafe.SliceData(origin)
 }
 
 // grantBits is the size of a grant in the slot's number.
 const grantBits = 2
 
-func (p *plugin) allow(x *phase.Exchange, origin []byte) grant {
+func (p *plugin) allow(origin []byte) grant {
 	if len(origin) > 0 {
 		for _, o := range p.shared {
 			if o.allow(origin) != nothing {
@@ -173,7 +169,7 @@ func (p *plugin) allow(x *phase.Exchange, origin []byte) grant {
 			}
 		}
 	}
-	return p.own.allow(x, origin)
+	return p.own.allow(origin)
 }
 
 // Rewrite implements phase.Rewriter: preflight requests are answered here, their header lines come with Response.

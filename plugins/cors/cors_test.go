@@ -114,6 +114,14 @@ func answer(body string, lines ...string) string {
 	return strings.Join(append([]string{"200"}, append(lines, "", body)...), "\n")
 }
 
+// An origin that nobody can tell in time is not allowed.
+func TestSlowPattern(t *testing.T) {
+	const conf = `{"allow_origins_by_regex":["^(?!b)(\\w+\\s?)*$"],"timing_allow_origins_by_regex":["^(?!b)(\\w+\\s?)*$"]}`
+	if got := visit(t, conf, "", "GET /a", nil, "Origin: "+strings.Repeat("a", 64)+"!"); got != "200\n\nok" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestAnswers(t *testing.T) {
 	const list = `{"allow_origins":"http://a.com,https://b.com:8443"}`
 	open := func(body string) string {

@@ -6,6 +6,7 @@ import (
 
 	"headgate/conf/resource/split"
 	"headgate/conf/schema"
+	"headgate/proxy/phase/headerline"
 )
 
 // Config is what the operator writes. One of the two is there.
@@ -63,7 +64,7 @@ func read(conf []byte) (c Config, err error) {
 			c.Abort.Body = &s
 		}
 		headers, _ := a["headers"].(map[string]any)
-		c.Abort.Headers = readLines(headers)
+		c.Abort.Headers = headerline.Texts(headers)
 	}
 	return c, nil
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/headerline"
 	"headgate/proxy/vars"
 )
 
@@ -63,7 +64,7 @@ func compile(c Config, expression func(raw any) (phase.Predicate, error)) (*plug
 				return nil, err
 			}
 		}
-		if p.abort.lines, err = newLines(a.Headers); err != nil {
+		if p.abort.lines, err = headerline.NewAnswer(a.Headers); err != nil {
 			return nil, err
 		}
 	}
@@ -85,7 +86,7 @@ type abort struct {
 	choice
 	status int
 	body   *vars.Template // nil: the status's page
-	lines  []line
+	lines  headerline.Answer
 }
 
 // choice says which requests are meant.
@@ -142,10 +143,7 @@ func (a *abort) answer(x *phase.Exchange) {
 	default:
 		x.AnswerPage(a.status)
 	}
-	for i := range a.lines {
-		l := &a.lines[i]
-		x.Response.Header.Set(l.name, l.text(x))
-	}
+	a.lines.Set(x)
 }
 
 var _ phase.Rewriter = (*plugin)(nil)

@@ -9,6 +9,7 @@ import (
 
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/auth"
 )
 
 //go:embed schema.json
@@ -60,42 +61,24 @@ func read(conf []byte) (Config, error) {
 	c := Config{
 		ClockSkew:           number(doc, "clock_skew", 300),
 		SignedHeaders:       []string{"date"},
-		ValidateRequestBody: member(doc, "validate_request_body", false),
+		ValidateRequestBody: schema.Member(doc, "validate_request_body", false),
 		MaxReqBodySize:      number(doc, "max_req_body_size", 64<<20),
-		HideCredentials:     member(doc, "hide_credentials", false),
-		Realm:               member(doc, "realm", "hmac"),
-		AnonymousConsumer:   member(doc, "anonymous_consumer", ""),
+		HideCredentials:     schema.Member(doc, "hide_credentials", false),
+		Realm:               schema.Member(doc, "realm", "hmac"),
+		AnonymousConsumer:   schema.Member(doc, "anonymous_consumer", ""),
 	}
 	if doc["signed_headers"] != nil {
-		c.SignedHeaders = texts(doc, "signed_headers")
+		c.SignedHeaders = schema.Texts(doc, "signed_headers")
 	}
 	if doc["allowed_algorithms"] == nil {
 		c.AllowedAlgorithms = [algorithms]bool{true, true, true}
 	}
-	for _, name := range texts(doc, "allowed_algorithms") {
+	for _, name := range schema.Texts(doc, "allowed_algorithms") {
 		if a, ok := algorithmOf([]byte(name)); ok {
 			c.AllowedAlgorithms[a] = true
 		}
 	}
 	return c, err
-}
-
-// member returns a member of doc, or absent when there is none. Names compare exactly, as they do in the schema.
-func member[T any](doc map[string]any, name string, absent T) T {
-	if v, ok := doc[name].(T); ok {
-		return v
-	}
-	return absent
-}
-
-func texts(doc map[string]any, name string) []string {
-	var list []string
-	for _, v := range member[[]any](doc, name, nil) {
-		if s, ok := v.(string); ok {
-			list = append(list, s)
-		}
-	}
-	return list
 }
 
 // number returns a member that the schema calls an integer, which may be written with an exponent; one that is too large is the largest.
@@ -119,43 +102,40 @@ func build(conf []byte, env phase.Env) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plugin{c, env.Directory(), []byte(`hmac realm="` + c.Realm + `"`), newSecret(nil)}, nil
+	return &plugin{c, env.Directory(), auth.NewRefusal(env.Directory(), "hmac", c.Realm, c.AnonymousConsumer), newSecret(nil)}, nil
 }
 
 // plugin is immutable.
 type plugin struct {
 	Config
 	directory phase.Directory
-	challenge []byte  // the value of WWW-Authenticate
+	refusal   auth.Refusal
 	nobody    *secret // what a key that nobody has is checked with, so that it takes as long as any other
 }
 
 var (
-	nameChallenge = []byte("WWW-Authenticate")
-
-	bodyMissing   = []byte("{\"message\":\"client request can't be validated: missing Authorization header\"}\n")
-	bodyScheme    = []byte("{\"message\":\"client request can't be validated: Authorization header does not start with 'Signature'\"}\n")
-	bodyRefused   = []byte("{\"message\":\"client request can't be validated\"}\n")
-	bodyAnonymous = []byte("{\"message\":\"Invalid user authorization\"}\n")
+	bodyMissing = []byte("{\"message\":\"client request can't be validated: missing Authorization header\"}\n")
+	bodyScheme  = []byte("{\"message\":\"client request can't be validated: Authorization header does not start with 'Signature'\"}\n")
+	bodyRefused = []byte("{\"message\":\"client request can't be validated\"}\n")
 )
 
 // Rewrite implements phase.Rewriter. A refusal does not say which check failed.
 func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 	line, ok := x.Request.Header.Get("Authorization")
 	if !ok {
-		return p.refuse(x, bodyMissing)
+		return p.refusal.Refuse(x, bodyMissing, p.hide)
 	}
 	rest, ok := bytes.CutPrefix(line, []byte("Signature"))
 	if !ok {
-		return p.refuse(x, bodyScheme)
+		return p.refusal.Refuse(x, bodyScheme, p.hide)
 	}
 	var s signature
 	if !s.parse(rest) {
-		return p.refuse(x, bodyRefused)
+		return p.refusal.Refuse(x, bodyRefused, p.hide)
 	}
 	c := p.verify(x, &s)
 	if c == nil {
-		return p.refuse(x, bodyRefused)
+		return p.refusal.Refuse(x, bodyRefused, p.hide)
 	}
 	if p.ValidateRequestBody {
 		if int64(len(x.Request.Body)) > p.MaxReqBodySize {
@@ -163,27 +143,12 @@ func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 			return phase.Stop
 		}
 		if !digestFits(x) {
-			return p.refuse(x, bodyRefused)
+			return p.refusal.Refuse(x, bodyRefused, p.hide)
 		}
 	}
 	p.hide(x)
 	x.Attach(c)
 	return phase.Continue
-}
-
-// refuse takes the request for the anonymous consumer's where there is one, and answers 401 otherwise.
-func (p *plugin) refuse(x *phase.Exchange, body []byte) phase.Verdict {
-	if p.AnonymousConsumer != "" {
-		if c := p.directory.Consumer(x, p.AnonymousConsumer); c != nil {
-			p.hide(x)
-			x.AttachPrincipal(c)
-			return phase.Continue
-		}
-		body = bodyAnonymous
-	}
-	x.Response.Header.Set(nameChallenge, p.challenge)
-	x.Answer(401, phase.TypeText, body)
-	return phase.Stop
 }
 
 func (p *plugin) hide(x *phase.Exchange) {

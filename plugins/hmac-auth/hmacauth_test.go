@@ -270,13 +270,8 @@ func TestAllocations(t *testing.T) {
 			"Date: "+date, "Digest: SHA-256=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")
 		x := &phase.Exchange{}
 		n := testing.AllocsPerRun(100, func() {
-			x.Reset()
-			x.Registry, x.Start = e, start()
-			q := &x.Request
-			q.Method, q.Path, q.Query = from.Request.Method, from.Request.Path, from.Request.Query
-			for _, f := range from.Request.Header.Fields() {
-				q.Header.Add(f.Name, f.Value)
-			}
+			phasetest.Refill(x, from, e)
+			x.Start = start()
 			if p.Rewrite(x) != phase.Continue {
 				t.Fatal("refused")
 			}

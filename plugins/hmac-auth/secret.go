@@ -81,8 +81,8 @@ func buildConsumer(conf []byte) (any, error) {
 		return nil, err
 	}
 	doc, _ := v.(map[string]any)
-	key := member(doc, "secret_key", "")
-	if schema.IsReference(key) || schema.IsReference(member(doc, "key_id", "")) {
+	key := schema.Member(doc, "secret_key", "")
+	if schema.IsReference(key) || schema.IsReference(schema.Member(doc, "key_id", "")) {
 		return nil, errReference
 	}
 	return newSecret([]byte(key)), nil

@@ -44,7 +44,7 @@ func read(conf []byte) (c Config, err error) {
 		return c, err
 	}
 	doc, _ := v.(map[string]any) // the empty array is also the empty object
-	c.Whitelist, c.Blacklist = texts(doc["whitelist"]), texts(doc["blacklist"])
+	c.Whitelist, c.Blacklist = schema.Texts(doc, "whitelist"), schema.Texts(doc, "blacklist")
 	c.Message, c.ResponseCode = "Your IP address is not allowed", 403
 	if s, ok := doc["message"].(string); ok {
 		c.Message = s
@@ -53,15 +53,6 @@ func read(conf []byte) (c Config, err error) {
 		c.ResponseCode = int(n)
 	}
 	return c, nil
-}
-
-func texts(v any) (list []string) {
-	items, _ := v.([]any)
-	for _, item := range items {
-		s, _ := item.(string)
-		list = append(list, s)
-	}
-	return list
 }
 
 func validate(conf []byte) error {

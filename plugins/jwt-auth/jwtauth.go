@@ -8,6 +8,7 @@ import (
 
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/auth"
 )
 
 //go:embed schema.json
@@ -55,27 +56,19 @@ func read(conf []byte) (Config, error) {
 	v, err := schema.DecodeJSON(conf)
 	doc, _ := v.(map[string]any) // the empty array is also the empty object
 	c := Config{
-		Header:            member(doc, "header", "authorization"),
-		Query:             member(doc, "query", "jwt"),
-		Cookie:            member(doc, "cookie", "jwt"),
-		HideCredentials:   member(doc, "hide_credentials", false),
-		KeyClaimName:      member(doc, "key_claim_name", "key"),
-		Realm:             member(doc, "realm", "jwt"),
-		AnonymousConsumer: member(doc, "anonymous_consumer", ""),
+		Header:            schema.Member(doc, "header", "authorization"),
+		Query:             schema.Member(doc, "query", "jwt"),
+		Cookie:            schema.Member(doc, "cookie", "jwt"),
+		HideCredentials:   schema.Member(doc, "hide_credentials", false),
+		KeyClaimName:      schema.Member(doc, "key_claim_name", "key"),
+		Realm:             schema.Member(doc, "realm", "jwt"),
+		AnonymousConsumer: schema.Member(doc, "anonymous_consumer", ""),
 	}
-	for _, claim := range member[[]any](doc, "claims_to_verify", nil) {
+	for _, claim := range schema.Member[[]any](doc, "claims_to_verify", nil) {
 		c.NeedExp = c.NeedExp || claim == "exp"
 		c.NeedNbf = c.NeedNbf || claim == "nbf"
 	}
 	return c, err
-}
-
-// member returns a member of doc, or absent when there is none. Names compare exactly, as they do in the schema.
-func member[T any](doc map[string]any, name string, absent T) T {
-	if v, ok := doc[name].(T); ok {
-		return v
-	}
-	return absent
 }
 
 func build(conf []byte, env phase.Env) (any, error) {
@@ -83,50 +76,48 @@ func build(conf []byte, env phase.Env) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plugin{c, env.Directory(), []byte(`Bearer realm="` + c.Realm + `"`)}, nil
+	return &plugin{c, env.Directory(), auth.NewRefusal(env.Directory(), "Bearer", c.Realm, c.AnonymousConsumer)}, nil
 }
 
 // plugin is immutable.
 type plugin struct {
 	Config
 	directory phase.Directory
-	challenge []byte // the value of WWW-Authenticate
+	refusal   auth.Refusal
 }
 
 var (
-	nameChallenge = []byte("WWW-Authenticate")
-	nameCookie    = []byte("Cookie")
+	nameCookie = []byte("Cookie")
 
 	bodyMissing    = []byte("{\"message\":\"Missing JWT token in request\"}\n")
 	bodyInvalid    = []byte("{\"message\":\"JWT token invalid\"}\n")
 	bodyNoKey      = []byte("{\"message\":\"missing user key in JWT token\"}\n")
 	bodyUnknownKey = []byte("{\"message\":\"Invalid user key in JWT token\"}\n")
 	bodyRefused    = []byte("{\"message\":\"failed to verify jwt\"}\n")
-	bodyAnonymous  = []byte("{\"message\":\"Invalid user authorization\"}\n")
 )
 
 // Rewrite implements phase.Rewriter.
 func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 	text, ok := p.find(x)
 	if !ok {
-		return p.refuse(x, bodyMissing)
+		return p.refusal.Refuse(x, bodyMissing, p.hide)
 	}
 	var t token
 	if !t.parse(x, text, p.KeyClaimName) {
-		return p.refuse(x, bodyInvalid)
+		return p.refusal.Refuse(x, bodyInvalid, p.hide)
 	}
 	if t.key.kind == isAbsent || t.key.kind == isNull {
-		return p.refuse(x, bodyNoKey)
+		return p.refusal.Refuse(x, bodyNoKey, p.hide)
 	}
 	if t.key.kind != isString || len(t.key.text) == 0 {
-		return p.refuse(x, bodyUnknownKey)
+		return p.refusal.Refuse(x, bodyUnknownKey, p.hide)
 	}
 	c := p.directory.Credential(x, t.key.text)
 	if c == nil {
-		return p.refuse(x, bodyUnknownKey)
+		return p.refusal.Refuse(x, bodyUnknownKey, p.hide)
 	}
 	if k, _ := c.Data.(*key); k == nil || !k.verify(&t) || !p.current(&t, x.Start.Unix(), k.grace) {
-		return p.refuse(x, bodyRefused)
+		return p.refusal.Refuse(x, bodyRefused, p.hide)
 	}
 	p.hide(x)
 	x.Attach(c)
@@ -168,25 +159,10 @@ func (p *plugin) find(x *phase.Exchange) ([]byte, bool) {
 	return x.Cookie(p.Cookie, nil)
 }
 
-// refuse takes the request for the anonymous consumer's where there is one, and answers 401 otherwise.
-func (p *plugin) refuse(x *phase.Exchange, body []byte) phase.Verdict {
-	if p.AnonymousConsumer != "" {
-		if c := p.directory.Consumer(x, p.AnonymousConsumer); c != nil {
-			p.hide(x)
-			x.AttachPrincipal(c)
-			return phase.Continue
-		}
-		body = bodyAnonymous
-	}
-	x.Response.Header.Set(nameChallenge, p.challenge)
-	x.Answer(401, phase.TypeText, body)
-	return phase.Stop
-}
-
 func (p *plugin) hide(x *phase.Exchange) {
 	if p.HideCredentials {
 		x.Request.Header.Del(p.Header)
-		hideArgument(x, p.Query)
+		auth.HideArgument(x, p.Query)
 		hideCookie(x, p.Cookie)
 	}
 }

@@ -145,9 +145,9 @@ func readKey(conf []byte, references bool) (*key, error) {
 		return nil, err
 	}
 	doc, _ := v.(map[string]any)
-	k := &key{algorithm: member(doc, "algorithm", jwt.SigningMethodHS256.Name)}
-	k.grace, _ = member(doc, "lifetime_grace_period", json.Number("0")).Float64()
-	secret, public := member(doc, "secret", ""), member(doc, "public_key", "")
+	k := &key{algorithm: schema.Member(doc, "algorithm", jwt.SigningMethodHS256.Name)}
+	k.grace, _ = schema.Member(doc, "lifetime_grace_period", json.Number("0")).Float64()
+	secret, public := schema.Member(doc, "secret", ""), schema.Member(doc, "public_key", "")
 	method := jwt.GetSigningMethod(k.algorithm)
 	_, symmetric := method.(*jwt.SigningMethodHMAC)
 	switch {
@@ -155,7 +155,7 @@ func readKey(conf []byte, references bool) (*key, error) {
 		return nil, errNoSecret
 	case !symmetric && public == "":
 		return nil, errNoKey
-	case schema.IsReference(member(doc, "key", "")), symmetric && schema.IsReference(secret),
+	case schema.IsReference(schema.Member(doc, "key", "")), symmetric && schema.IsReference(secret),
 		!symmetric && schema.IsReference(public):
 		if references {
 			return nil, nil
@@ -163,7 +163,7 @@ func readKey(conf []byte, references bool) (*key, error) {
 		return nil, errReference
 	}
 	if symmetric {
-		return k, k.useSecret(method.(*jwt.SigningMethodHMAC), secret, member(doc, "base64_secret", false))
+		return k, k.useSecret(method.(*jwt.SigningMethodHMAC), secret, schema.Member(doc, "base64_secret", false))
 	}
 	if err := k.usePublic(method, []byte(public)); err != nil {
 		return nil, fmt.Errorf("public_key: %w", err)

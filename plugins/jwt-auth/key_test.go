@@ -172,12 +172,8 @@ func TestAllocations(t *testing.T) {
 		} {
 			x := &phase.Exchange{}
 			n := testing.AllocsPerRun(20, func() {
-				x.Reset()
-				x.Registry, x.Start = e, time.Unix(now, 0)
-				x.Request.Query = from.Request.Query
-				for _, f := range from.Request.Header.Fields() {
-					x.Request.Header.Add(f.Name, f.Value)
-				}
+				phasetest.Refill(x, from, e)
+				x.Start = time.Unix(now, 0)
 				if p.Rewrite(x) != phase.Continue {
 					t.Fatal("refused")
 				}

@@ -9,6 +9,7 @@ import (
 
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/auth"
 )
 
 //go:embed schema.json
@@ -52,20 +53,12 @@ func read(conf []byte) (Config, error) {
 	v, err := schema.DecodeJSON(conf)
 	doc, _ := v.(map[string]any) // the empty array is also the empty object
 	return Config{
-		Header:            member(doc, "header", "apikey"),
-		Query:             member(doc, "query", "apikey"),
-		HideCredentials:   member(doc, "hide_credentials", false),
-		Realm:             member(doc, "realm", "key"),
-		AnonymousConsumer: member(doc, "anonymous_consumer", ""),
+		Header:            schema.Member(doc, "header", "apikey"),
+		Query:             schema.Member(doc, "query", "apikey"),
+		HideCredentials:   schema.Member(doc, "hide_credentials", false),
+		Realm:             schema.Member(doc, "realm", "key"),
+		AnonymousConsumer: schema.Member(doc, "anonymous_consumer", ""),
 	}, err
-}
-
-// member returns a member of doc, or absent when there is none. Names compare exactly, as they do in the schema.
-func member[T any](doc map[string]any, name string, absent T) T {
-	if v, ok := doc[name].(T); ok {
-		return v
-	}
-	return absent
 }
 
 func build(conf []byte, env phase.Env) (any, error) {
@@ -73,7 +66,7 @@ func build(conf []byte, env phase.Env) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plugin{c, env.Directory(), []byte(`apikey realm="` + c.Realm + `"`)}, nil
+	return &plugin{c, env.Directory(), auth.NewRefusal(env.Directory(), "apikey", c.Realm, c.AnonymousConsumer)}, nil
 }
 
 // A key that names a secret must have been replaced by it: taken literally it would be a password that can be guessed.
@@ -86,7 +79,7 @@ func buildConsumer(conf []byte) (any, error) {
 		return nil, err
 	}
 	doc, _ := v.(map[string]any)
-	if schema.IsReference(member(doc, "key", "")) {
+	if schema.IsReference(schema.Member(doc, "key", "")) {
 		return nil, errReference
 	}
 	return nil, nil
@@ -96,15 +89,12 @@ func buildConsumer(conf []byte) (any, error) {
 type plugin struct {
 	Config
 	directory phase.Directory
-	challenge []byte // the value of WWW-Authenticate
+	refusal   auth.Refusal
 }
 
 var (
-	nameChallenge = []byte("WWW-Authenticate")
-
-	bodyMissing   = []byte("{\"message\":\"Missing API key in request\"}\n")
-	bodyInvalid   = []byte("{\"message\":\"Invalid API key in request\"}\n")
-	bodyAnonymous = []byte("{\"message\":\"Invalid user authorization\"}\n")
+	bodyMissing = []byte("{\"message\":\"Missing API key in request\"}\n")
+	bodyInvalid = []byte("{\"message\":\"Invalid API key in request\"}\n")
 )
 
 // Rewrite implements phase.Rewriter.
@@ -117,39 +107,24 @@ func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 		}
 	}
 	if !ok {
-		return p.refuse(x, bodyMissing)
+		return p.refusal.Refuse(x, bodyMissing, p.hide)
 	}
 	if len(key) == 0 { // no proof, even if a consumer's key is empty
-		return p.refuse(x, bodyInvalid)
+		return p.refusal.Refuse(x, bodyInvalid, p.hide)
 	}
 	c := p.directory.Credential(x, key)
 	if c == nil {
-		return p.refuse(x, bodyInvalid)
+		return p.refusal.Refuse(x, bodyInvalid, p.hide)
 	}
 	p.hide(x)
 	x.Attach(c)
 	return phase.Continue
 }
 
-// refuse takes the request for the anonymous consumer's where there is one, and answers 401 otherwise.
-func (p *plugin) refuse(x *phase.Exchange, body []byte) phase.Verdict {
-	if p.AnonymousConsumer != "" {
-		if c := p.directory.Consumer(x, p.AnonymousConsumer); c != nil {
-			p.hide(x)
-			x.AttachPrincipal(c)
-			return phase.Continue
-		}
-		body = bodyAnonymous
-	}
-	x.Response.Header.Set(nameChallenge, p.challenge)
-	x.Answer(401, phase.TypeText, body)
-	return phase.Stop
-}
-
 func (p *plugin) hide(x *phase.Exchange) {
 	if p.HideCredentials {
 		x.Request.Header.Del(p.Header)
-		hideArgument(x, p.Query)
+		auth.HideArgument(x, p.Query)
 	}
 }
 

@@ -165,16 +165,6 @@ func TestReferenceIsNoKey(t *testing.T) {
 	}
 }
 
-// refill makes x what from is, without allocating.
-func refill(x, from *phase.Exchange, e *phasetest.Env) {
-	x.Reset()
-	x.Registry = e
-	x.Request.Path, x.Request.Query = from.Request.Path, from.Request.Query
-	for _, f := range from.Request.Header.Fields() {
-		x.Request.Header.Add(f.Name, f.Value)
-	}
-}
-
 func TestAllocations(t *testing.T) {
 	e := newEnv(t)
 	p := e.Build(t, Kind(), `{"hide_credentials":true,"anonymous_consumer":"anon"}`).(phase.Rewriter)
@@ -185,7 +175,7 @@ func TestAllocations(t *testing.T) {
 	} {
 		x := &phase.Exchange{}
 		n := testing.AllocsPerRun(100, func() {
-			refill(x, from, e)
+			phasetest.Refill(x, from, e)
 			if p.Rewrite(x) != phase.Continue {
 				t.Fatal("refused")
 			}
@@ -220,30 +210,6 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-// What is hidden is gone, and the rest stays as and where it was.
-func FuzzHideArgument(f *testing.F) {
-	for _, s := range []string{"apikey=1", "a=1&apikey=2&b", "%61pikey=1&&", "=&apikey&apikey=&x=%", "a+b=c"} {
-		f.Add(s, "apikey")
-	}
-	f.Fuzz(func(t *testing.T, query, name string) {
-		x := phasetest.Exchange("GET /")
-		x.Request.Query = []byte(query)
-		hideArgument(x, name)
-		if v, ok := x.Arg(name, nil); ok {
-			t.Fatalf("%s still has %s=%s", x.Request.Query, name, v)
-		}
-		after := strings.Split(string(x.Request.Query), "&")
-		for _, pair := range strings.Split(query, "&") {
-			if len(after) > 0 && after[0] == pair {
-				after = after[1:]
-			}
-		}
-		if len(after) > 0 && string(x.Request.Query) != "" {
-			t.Fatalf("%q became %q", query, x.Request.Query)
-		}
-	})
-}
-
 // What a request costs must not depend on the number of consumers.
 func BenchmarkRewrite(b *testing.B) {
 	for _, n := range []int{1, 100_000} {
@@ -259,7 +225,7 @@ func BenchmarkRewrite(b *testing.B) {
 			x := &phase.Exchange{}
 			b.ReportAllocs()
 			for b.Loop() {
-				refill(x, from, e)
+				phasetest.Refill(x, from, e)
 				if p.Rewrite(x) != phase.Continue {
 					b.Fatal("refused")
 				}

@@ -12,6 +12,7 @@ import (
 	"headgate/conf/resource/split"
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/headerline"
 	"headgate/proxy/phase/wire"
 	"headgate/proxy/vars"
 )
@@ -82,7 +83,7 @@ func read(conf []byte) (c Config, err error) {
 	}
 	c.Schema, _ = doc["response_schema"].(map[string]any)
 	headers, _ := doc["response_headers"].(map[string]any)
-	c.Headers = readLines(headers)
+	c.Headers = headerline.Texts(headers)
 	switch {
 	case !wire.ValidValue([]byte(c.ContentType)), formatOf(c.ContentType) == formatUnknown:
 		err = errType
@@ -139,7 +140,7 @@ func build(conf []byte, _ phase.Env) (any, error) {
 			p.contentType += "; charset=utf-8"
 		}
 	}
-	if p.lines, err = newLines(c.Headers); err != nil {
+	if p.lines, err = headerline.NewAnswer(c.Headers); err != nil {
 		return nil, err
 	}
 	if c.Example != nil {
@@ -158,7 +159,7 @@ type plugin struct {
 	contentType string
 	delay       time.Duration
 	signed      bool
-	lines       []line
+	lines       headerline.Answer
 	example     *vars.Template
 	made        *node
 	format      format
@@ -183,10 +184,7 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	if p.signed {
 		h.Set(nameMockBy, x.Commit(append(append(x.Arena(), "APISIX/"...), x.Settings().APIVersion...)))
 	}
-	for i := range p.lines {
-		l := &p.lines[i]
-		h.Set(l.name, l.text(x))
-	}
+	p.lines.Set(x)
 	return phase.Stop
 }
 

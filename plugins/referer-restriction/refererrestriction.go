@@ -44,7 +44,7 @@ func read(conf []byte) (c Config, err error) {
 		return c, err
 	}
 	doc, _ := v.(map[string]any) // the empty array is also the empty object
-	c.Whitelist, c.Blacklist = texts(doc["whitelist"]), texts(doc["blacklist"])
+	c.Whitelist, c.Blacklist = schema.Texts(doc, "whitelist"), schema.Texts(doc, "blacklist")
 	c.BypassMissing, _ = doc["bypass_missing"].(bool)
 	c.Message = "Your referer host is not allowed"
 	if s, ok := doc["message"].(string); ok {
@@ -54,15 +54,6 @@ func read(conf []byte) (c Config, err error) {
 		err = errors.New("neither whitelist nor blacklist has a host")
 	}
 	return c, err
-}
-
-func texts(v any) (list []string) {
-	items, _ := v.([]any)
-	for _, item := range items {
-		s, _ := item.(string)
-		list = append(list, s)
-	}
-	return list
 }
 
 func validate(conf []byte) error {

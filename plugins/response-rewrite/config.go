@@ -2,17 +2,16 @@ package responserewrite
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"headgate/conf/resource/split"
 	"headgate/conf/schema"
 	"headgate/proxy/expr"
+	"headgate/proxy/phase/headerline"
 )
 
 // config is what the operator writes (contract section 4.4, response-rewrite). The zero config changes nothing.
@@ -114,24 +113,12 @@ func readLines(h map[string]any) (lines []line, err error) {
 		keep(lineAdd, strings.TrimSpace(name), strings.TrimLeft(value, " \t"))
 	}
 	for _, name := range slices.Sorted(maps.Keys(set)) {
-		keep(lineSet, name, valueText(set[name]))
+		text, _ := headerline.Text(set[name])
+		keep(lineSet, name, text)
 	}
 	for _, v := range remove {
 		name, _ := v.(string)
 		keep(lineRemove, name, "")
 	}
 	return lines, err
-}
-
-// valueText writes numbers as the contract's "%.14g" does.
-func valueText(v any) string {
-	switch v := v.(type) {
-	case string:
-		return v
-	case json.Number:
-		if f, err := strconv.ParseFloat(string(v), 64); err == nil {
-			return strconv.FormatFloat(f, 'g', 14, 64)
-		}
-	}
-	return ""
 }

@@ -6,13 +6,10 @@ import (
 	"bytes"
 	_ "embed"
 	"errors"
-	"regexp"
-	"strings"
-
-	"github.com/dlclark/regexp2/v2"
 
 	"headgate/conf/resource"
 	"headgate/conf/schema"
+	"headgate/proxy/expr"
 	"headgate/proxy/phase"
 )
 
@@ -47,7 +44,7 @@ func read(conf []byte) (c Config, err error) {
 		return c, err
 	}
 	doc, _ := v.(map[string]any) // the empty array is also the empty object
-	c.Allowlist, c.Denylist = texts(doc["allowlist"]), texts(doc["denylist"])
+	c.Allowlist, c.Denylist = schema.Texts(doc, "allowlist"), schema.Texts(doc, "denylist")
 	c.BypassMissing, _ = doc["bypass_missing"].(bool)
 	c.Message = "Not allowed"
 	if s, ok := doc["message"].(string); ok {
@@ -59,43 +56,12 @@ func read(conf []byte) (c Config, err error) {
 	return c, err
 }
 
-func texts(v any) (list []string) {
-	items, _ := v.([]any)
-	for _, item := range items {
-		s, _ := item.(string)
-		list = append(list, s)
-	}
-	return list
-}
-
 func validate(conf []byte) error {
-	c, err := read(conf)
-	if err != nil {
-		return err
-	}
-	for _, list := range [][]string{c.Allowlist, c.Denylist} {
-		for _, text := range list {
-			if err := checkPattern(text); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	_, err := build(conf, nil)
+	return err
 }
 
-// checkPattern refuses what neither engine of the vars language understands: there, such a pattern silently never matches.
-func checkPattern(text string) error {
-	_, err := regexp.Compile(text)
-	if err == nil {
-		return nil
-	}
-	if _, e := regexp2.Compile(strings.ReplaceAll(text, "(?P<", "(?<")); e != nil {
-		return err
-	}
-	return nil
-}
-
-func build(conf []byte, env phase.Env) (any, error) {
+func build(conf []byte, _ phase.Env) (any, error) {
 	c, err := read(conf)
 	if err != nil {
 		return nil, err
@@ -105,14 +71,7 @@ func build(conf []byte, env phase.Env) (any, error) {
 	if p.deny {
 		list = c.Denylist
 	}
-	anyOf := make([]any, len(list))
-	for i, text := range list {
-		anyOf[i] = []any{"http_user_agent", "~~", text}
-	}
-	if len(anyOf) > 1 { // a single operand has no OR
-		anyOf = append([]any{"OR"}, anyOf...)
-	}
-	if p.listed, err = env.CompileExpr(anyOf); err != nil {
+	if p.listed, err = expr.CompilePatterns(list, false); err != nil {
 		return nil, err
 	}
 	p.body, err = resource.Encode(map[string]any{"message": c.Message})
@@ -122,7 +81,7 @@ func build(conf []byte, env phase.Env) (any, error) {
 
 // plugin is immutable.
 type plugin struct {
-	listed phase.Predicate
+	listed expr.Patterns
 	// deny says that the listed clients are refused; otherwise only they pass.
 	deny, bypassMissing bool
 	body                []byte
@@ -138,9 +97,11 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 }
 
 func (p *plugin) passes(x *phase.Exchange) bool {
+	var agent []byte
 	lines := 0
 	for _, f := range x.Request.Header.Fields() {
 		if phase.EqualName(f.Name, "user-agent") {
+			agent = f.Value
 			lines++
 		}
 	}
@@ -148,7 +109,8 @@ func (p *plugin) passes(x *phase.Exchange) bool {
 	case 0:
 		return p.bypassMissing
 	case 1:
-		return p.listed.True(x) != p.deny
+		listed, err := p.listed.Match(agent)
+		return err == nil && listed != p.deny // who cannot be told in time is refused by either list
 	default: // the upstream may believe another line than the one that matched
 		return false
 	}

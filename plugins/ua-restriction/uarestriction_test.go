@@ -102,6 +102,22 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// Neither list lets a client pass with whom a pattern takes too long.
+func TestSlowPattern(t *testing.T) {
+	evil := "User-Agent: " + strings.Repeat("a", 64) + "!"
+	for conf, want := range map[string]string{
+		`{"denylist":["^(?!b)(\\w+\\s?)*$"]}`:       refused,
+		`{"denylist":["^(?!b)(\\w+\\s?)*$","!$"]}`:  refused,
+		`{"allowlist":["^(?!b)(\\w+\\s?)*$"]}`:      refused,
+		`{"allowlist":["^(?!b)(\\w+\\s?)*$","!$"]}`: passed,
+	} {
+		x := phasetest.Exchange("GET /a", evil)
+		if got := phasetest.Run(x, &phasetest.Env{}, phasetest.Reply(200, "ok"), instance(t, conf)); got != want {
+			t.Errorf("%s\ngot  %q\nwant %q", conf, got, want)
+		}
+	}
+}
+
 func FuzzConfig(f *testing.F) {
 	f.Add(`{"denylist":["my-bot1","(?!a)b"]}`, "my-bot1")
 	f.Add(`{"allowlist":["^ok$"],"message":"\u2028","bypass_missing":true}`, "ok\n")

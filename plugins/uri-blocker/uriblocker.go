@@ -5,15 +5,13 @@ package uriblocker
 import (
 	"bytes"
 	_ "embed"
-	"regexp"
-	"strings"
-
-	"github.com/dlclark/regexp2/v2"
 
 	"headgate/conf/resource"
 	"headgate/conf/resource/split"
 	"headgate/conf/schema"
+	"headgate/proxy/expr"
 	"headgate/proxy/phase"
+	"headgate/proxy/vars"
 )
 
 //go:embed schema.json
@@ -47,11 +45,7 @@ func read(conf []byte) (c Config, err error) {
 		return c, err
 	}
 	doc, _ := v.(map[string]any)
-	rules, _ := doc["block_rules"].([]any)
-	for _, item := range rules {
-		s, _ := item.(string)
-		c.BlockRules = append(c.BlockRules, s)
-	}
+	c.BlockRules = schema.Texts(doc, "block_rules")
 	c.CaseInsensitive, _ = doc["case_insensitive"].(bool)
 	c.RejectedMsg, _ = doc["rejected_msg"].(string)
 	c.RejectedCode = 403
@@ -62,37 +56,17 @@ func read(conf []byte) (c Config, err error) {
 }
 
 func validate(conf []byte) error {
-	c, err := read(conf)
-	if err != nil {
-		return err
-	}
-	for _, text := range c.BlockRules {
-		if err := checkPattern(text); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := build(conf, nil)
+	return err
 }
 
-// checkPattern refuses what neither engine of the vars language understands: there, such a pattern silently never matches.
-func checkPattern(text string) error {
-	_, err := regexp.Compile(text)
-	if err == nil {
-		return nil
-	}
-	if _, e := regexp2.Compile(strings.ReplaceAll(text, "(?P<", "(?<")); e != nil {
-		return err
-	}
-	return nil
-}
-
-func build(conf []byte, env phase.Env) (any, error) {
+func build(conf []byte, _ phase.Env) (any, error) {
 	c, err := read(conf)
 	if err != nil {
 		return nil, err
 	}
 	p := &plugin{status: c.RejectedCode}
-	if p.blocked, err = compile(c, env); err != nil {
+	if p.blocked, err = expr.CompilePatterns(c.BlockRules, c.CaseInsensitive); err != nil {
 		return nil, err
 	}
 	if c.RejectedMsg != "" {
@@ -102,36 +76,20 @@ func build(conf []byte, env phase.Env) (any, error) {
 	return p, err
 }
 
-// compile returns nil when there are no rules.
-func compile(c Config, env phase.Env) (phase.Predicate, error) {
-	operator := "~~"
-	if c.CaseInsensitive {
-		operator = "~*"
-	}
-	anyOf := make([]any, len(c.BlockRules))
-	for i, text := range c.BlockRules {
-		anyOf[i] = []any{"request_uri", operator, text}
-	}
-	switch len(anyOf) {
-	case 0:
-		return nil, nil
-	case 1: // a single operand has no OR
-	default:
-		anyOf = append([]any{"OR"}, anyOf...)
-	}
-	return env.CompileExpr(anyOf)
-}
-
 // plugin is immutable.
 type plugin struct {
-	blocked phase.Predicate // nil: nothing is
+	blocked expr.Patterns
 	status  int
 	body    []byte // nil: a page
 }
 
 // Rewrite implements phase.Rewriter.
 func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
-	if p.blocked == nil || !p.blocked.True(x) {
+	if len(p.blocked) == 0 {
+		return phase.Continue
+	}
+	target, _ := x.Var(vars.RequestURI, x.Arena())
+	if hit, err := p.blocked.Match(x.Commit(target)); !hit && err == nil { // what cannot be told in time is refused
 		return phase.Continue
 	}
 	if p.body == nil {

@@ -33,6 +33,7 @@ func compiled(t testing.TB) *schema.Schema {
 	}
 	return s
 }
+
 func TestRefusals(t *testing.T) {
 	s := compiled(t)
 	const rules = `property "block_rules" validation failed: `
@@ -87,6 +88,18 @@ func TestAnswers(t *testing.T) {
 		if got := phasetest.Run(phasetest.Exchange(tt.request), &phasetest.Env{}, phasetest.Reply(200, "ok"), instance(t, tt.conf)); got != tt.want {
 			t.Errorf("%s, %s\ngot  %q\nwant %q", tt.conf, tt.request, got, tt.want)
 		}
+	}
+}
+
+// A rule that takes too long blocks: a client could otherwise pass by making it so.
+func TestSlowRule(t *testing.T) {
+	const conf = `{"block_rules":["^/(?!b)(\\w+\\s?)*$"]}`
+	x := phasetest.Exchange("GET /" + strings.Repeat("a", 64) + "!")
+	if got := phasetest.Run(x, &phasetest.Env{}, phasetest.Reply(200, "ok"), instance(t, conf)); got != page {
+		t.Errorf("got %q", got)
+	}
+	if got := phasetest.Run(phasetest.Exchange("GET /b!"), &phasetest.Env{}, phasetest.Reply(200, "ok"), instance(t, conf)); got != passed {
+		t.Errorf("no match: %q", got)
 	}
 }
 

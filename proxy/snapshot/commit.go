@@ -45,7 +45,7 @@ func (st *Stage) Commit(revision uint64) {
 	}
 	st.commitState()
 	st.commitCertificates()
-	c.table, c.registry = st.table, st.registry
+	c.table, c.registry = st.table, st.registry.final()
 	next := &Snapshot{Revision: revision, table: c.table, registry: c.registry, certificates: c.certificates, serial: c.serial}
 	if c.globals != nil {
 		next.global = c.globals.Chain

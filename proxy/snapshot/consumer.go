@@ -20,6 +20,15 @@ func newRegistry() registry {
 	return registry{newTrie[*credential](), newTrie[*phase.Principal](), newTrie[*group]()}
 }
 
+// draft and final are those of the tries.
+func (r registry) draft() registry {
+	return registry{r.credentials.draft(), r.principals.draft(), r.groups.draft()}
+}
+
+func (r registry) final() registry {
+	return registry{r.credentials.final(), r.principals.final(), r.groups.final()}
+}
+
 // with returns a registry that has c.
 func (r registry) with(c *consumer) registry {
 	r.principals = r.principals.with(c.name, c.principal)

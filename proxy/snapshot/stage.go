@@ -75,7 +75,7 @@ func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error
 	st := &Stage{
 		c: c, docs: docs, lenient: lenient, edits: make(map[string][]byte, len(edits)), routes: map[string]*Route{},
 		consumers: map[string]*consumer{}, groups: map[string]*group{}, upstreams: map[string]*shared{}, deps: map[string][]string{},
-		registry: c.registry, certs: map[string]*Certificate{}, certificates: c.certificates, order: map[string]uint64{}, state: map[string]map[string]any{}, left: map[string][]byte{},
+		registry: c.registry.draft(), certs: map[string]*Certificate{}, certificates: c.certificates, order: map[string]uint64{}, state: map[string]map[string]any{}, left: map[string][]byte{},
 	}
 	for _, e := range edits {
 		st.edits[e.Key] = e.Value

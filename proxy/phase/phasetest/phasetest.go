@@ -53,6 +53,20 @@ func Fill(x *phase.Exchange, requestLine string, lines ...string) {
 	x.Start = time.Now()
 }
 
+// Refill makes x, which may have been used before, the request that from is, with e as its registry. Unlike Fill it allocates nothing, once
+// the buffers of x have grown.
+func Refill(x, from *phase.Exchange, e *Env) {
+	x.Reset()
+	x.Begin(&settings)
+	x.Registry, x.Start, x.Client = e, from.Start, from.Client
+	lines, q := x.Request.Header, &x.Request
+	*q = from.Request
+	q.Header = lines
+	for _, f := range from.Request.Header.Fields() {
+		q.Header.Add(f.Name, f.Value)
+	}
+}
+
 // Answer shows what the client would get: "status", then the header lines sorted, an empty line, and the body.
 func Answer(x *phase.Exchange) string {
 	lines := Lines(&x.Response.Header)

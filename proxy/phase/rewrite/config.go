@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 
+	"headgate/proxy/phase/headerline"
 	"headgate/proxy/phase/wire"
 )
 
@@ -53,9 +53,8 @@ type Field struct {
 // Contract section 4.2.
 var (
 	//lint:ignore ST1005 the contract's text
-	errOddPairs    = errors.New("The length of regex_uri should be an even number")
-	errHeaderName  = errors.New("invalid field character in header")
-	errHeaderValue = errors.New("invalid value character in header")
+	errOddPairs   = errors.New("The length of regex_uri should be an even number")
+	errHeaderName = errors.New("invalid field character in header")
 )
 
 // Validate checks what the schema cannot say, with the contract's texts. raw must satisfy the schema.
@@ -130,28 +129,16 @@ func decodeFields(m map[string]any) (fields []Field) {
 		f := Field{Name: name}
 		if list, ok := m[name].([]any); ok {
 			for _, v := range list {
-				f.Values = append(f.Values, valueText(v))
+				text, _ := headerline.Text(v)
+				f.Values = append(f.Values, text)
 			}
 		} else {
-			f.Values = []string{valueText(m[name])}
+			text, _ := headerline.Text(m[name])
+			f.Values = []string{text}
 		}
 		fields = append(fields, f)
 	}
 	return fields
-}
-
-// valueText writes numbers as the contract's "%.14g" does.
-func valueText(v any) string {
-	switch v := v.(type) {
-	case string:
-		return v
-	case json.Number:
-		if f, err := strconv.ParseFloat(string(v), 64); err == nil {
-			return strconv.FormatFloat(f, 'g', 14, 64)
-		}
-		return string(v)
-	}
-	return ""
 }
 
 // Compile makes the Rewriter of a document that satisfies the schema. Errors carry the contract's texts. raw is not kept.

@@ -2,15 +2,15 @@ package rewrite
 
 import (
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/headerline"
 	"headgate/proxy/phase/wire"
-	"headgate/proxy/vars"
 )
 
 // line is one change of the header.
 type line struct {
 	op     lineOp
 	name   []byte
-	values []value
+	values []headerline.Value
 }
 
 type lineOp uint8
@@ -20,12 +20,6 @@ const (
 	lineSet
 	lineRemove
 )
-
-// value is a template, or its text when there are no variables in it.
-type value struct {
-	static   []byte
-	template *vars.Template // nil for a static value
-}
 
 func newLines(h *Headers) ([]line, error) {
 	var lines []line
@@ -39,7 +33,7 @@ func newLines(h *Headers) ([]line, error) {
 				return nil, errHeaderName
 			}
 			for _, text := range f.Values {
-				v, err := newValue(text)
+				v, err := headerline.NewValue(text)
 				if err != nil {
 					return nil, err
 				}
@@ -54,20 +48,6 @@ func newLines(h *Headers) ([]line, error) {
 		lines = append(lines, line{op: lineRemove, name: []byte(name)})
 	}
 	return lines, nil
-}
-
-func newValue(text string) (value, error) {
-	if !wire.ValidValue([]byte(text)) {
-		return value{}, errHeaderValue
-	}
-	t, err := vars.Compile(text)
-	if err != nil {
-		return value{}, err
-	}
-	if static, ok := t.Static(); ok {
-		return value{static: []byte(static)}, nil
-	}
-	return value{template: t}, nil
 }
 
 // reserved names the lines that are the gateway's business: Host has a field of its own and no effect here (apisix-observed,
@@ -93,7 +73,7 @@ func (l *line) apply(x *phase.Exchange) {
 	}
 	replace := l.op == lineSet
 	for i := range l.values {
-		v := l.values[i].text(x)
+		v := l.values[i].Text(x)
 		switch {
 		case len(v) == 0:
 		case replace:
@@ -106,26 +86,4 @@ func (l *line) apply(x *phase.Exchange) {
 	if replace {
 		h.DelBytes(l.name)
 	}
-}
-
-// text returns the value for x. Control bytes, which a decoded variable may bring along, are percent-encoded: they must not begin a
-// header line of their own.
-func (v *value) text(x *phase.Exchange) []byte {
-	if v.template == nil {
-		return v.static
-	}
-	buf, _ := v.template.Append(x.Arena(), x)
-	out := x.Commit(buf)
-	if wire.ValidValue(out) {
-		return out
-	}
-	buf = x.Arena()
-	for _, c := range out {
-		if c < ' ' && c != '\t' || c == 0x7f {
-			buf = appendEscaped(buf, c)
-		} else {
-			buf = append(buf, c)
-		}
-	}
-	return x.Commit(buf)
 }

@@ -14,7 +14,7 @@ import (
 
 // Rewriter is a compiled rewrite. It is immutable and safe for concurrent use.
 type Rewriter struct {
-	uri           *target         // nil without uri
+	uri           *target        // nil without uri
 	substitutions []substitution // empty without regex_uri, and with uri, which beats it
 	unsafe        bool
 	host, method  []byte

@@ -1,0 +1,5 @@
+//go:build race
+
+package headerline_test
+
+const raceEnabled = true
