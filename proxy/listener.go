@@ -87,7 +87,9 @@ func (c *edgeConn) Read(p []byte) (int, error) {
 		}
 	}
 	n, err := c.Conn.Read(p)
-	c.heard = c.heard || n > 0
+	if n > 0 && !c.heard { // with HTTP/2 others look at it meanwhile
+		c.heard = true
+	}
 	return n, err
 }
 

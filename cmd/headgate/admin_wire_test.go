@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -94,7 +95,7 @@ func parseConversation(file, text string) (*conversation, error) {
 	c := &conversation{file: file}
 	c.words, c.config, _ = strings.Cut(head, configLine+"\n")
 	if strings.TrimSpace(c.words) == "" {
-		return nil, fmt.Errorf("every file says what it is about")
+		return nil, errors.New("every file says what it is about")
 	}
 	number := strings.Count(head, "\n") + 1
 	var s *step
@@ -140,7 +141,7 @@ func (s *step) parse() error {
 		lines = lines[:len(lines)-1]
 	}
 	if len(lines) == 0 {
-		return fmt.Errorf("words without a request")
+		return errors.New("words without a request")
 	}
 	s.listener = "admin"
 	what := strings.TrimPrefix(lines[0], "> ")

@@ -362,7 +362,7 @@ func (p *process) serve() {
 		run("gateway, TLS", l, p.server.ServeTLS)
 	}
 	for _, o := range p.operators {
-		run(o.name, o.listener, o.server.Serve)
+		run(o.name, o.listener, func(l net.Listener) error { return o.server.Serve(admin.Linger(l)) })
 	}
 }
 

@@ -84,22 +84,11 @@ func build(conf []byte, _ phase.Env) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plugin{Config: c}
-	if p.refusal, err = message(c.RejectedMsg); err == nil {
-		p.unknown, err = message("The request is rejected, please check the " + c.Type + " for this request")
-	}
-	return p, err
-}
-
-// message returns the body of an answer.
-func message(text string) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(struct {
-		Message string `json:"message"`
-	}{text})
-	return b.Bytes(), err
+	return &plugin{
+		Config:  c,
+		refusal: phase.MessageBody("message", c.RejectedMsg),
+		unknown: phase.MessageBody("message", "The request is rejected, please check the "+c.Type+" for this request"),
+	}, nil
 }
 
 // plugin is immutable.

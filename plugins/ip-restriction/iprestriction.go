@@ -7,7 +7,6 @@ import (
 	_ "embed"
 	"errors"
 
-	"headgate/conf/resource"
 	"headgate/conf/resource/split"
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
@@ -86,9 +85,8 @@ func compile(c Config) (*plugin, error) {
 	if p.listed, err = newNetworks(list); err != nil {
 		return nil, err
 	}
-	p.body, err = resource.Encode(map[string]any{"message": c.Message})
-	p.body = append(p.body, '\n')
-	return p, err
+	p.body = phase.MessageBody("message", c.Message)
+	return p, nil
 }
 
 // plugin is immutable.

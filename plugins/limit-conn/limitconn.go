@@ -69,11 +69,8 @@ type plugin struct {
 
 // rule is one limit. The slot of a request that it counts holds what to leave and the time it has waited.
 type rule struct {
-	identity limit.Identity
-	names    redis.Names
-	key      limit.Key
-	// optional rules are for the requests that their key has a value for.
-	optional    bool
+	limit.Scope
+	names       redis.Names
 	conn, burst limit.Number
 	slot        int
 }
@@ -89,15 +86,10 @@ func (g *gauges) build(conf []byte, env phase.Env) (any, error) {
 	}
 	p := &plugin{shared: g, table: g.table(), pass: c.pass, unit: unit{fixed: c.fixedDelay}}
 	p.unit.seconds.Store(math.Float64bits(c.delay))
-	if p.rejection, err = limit.NewRejection(c.rejectedCode, c.rejectedMsg); err != nil {
-		return nil, err
-	}
+	p.rejection = limit.NewRejection(c.rejectedCode, c.rejectedMsg)
 	for i, r := range c.rules {
-		built := rule{identity: identity, optional: c.several, slot: env.Slot()}
-		if c.several {
-			built.identity = identity.Part(i)
-		}
-		if built.key, err = limit.NewKey(r.keyType, r.key); err != nil {
+		built := rule{slot: env.Slot()}
+		if built.Scope, err = limit.NewScope(identity, c.several, i, r.keyType, r.key); err != nil {
 			return nil, err
 		}
 		if built.conn, err = limit.NewNumber(r.conn); err != nil {
@@ -137,7 +129,7 @@ func (p *plugin) Close() {
 func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	applies := false
 	for i := range p.rules { // all are understood before the first counts
-		if r := &p.rules[i]; r.applies(x) {
+		if r := &p.rules[i]; r.Applies(x) {
 			if _, _, ok := r.numbers(x); !ok {
 				return limit.Unable(x, p.pass)
 			}
@@ -150,7 +142,7 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	now, away := p.shared.clock(), false
 	for i := range p.rules {
 		r := &p.rules[i]
-		if !r.applies(x) {
+		if !r.Applies(x) {
 			continue
 		}
 		conn, burst, _ := r.numbers(x)
@@ -188,7 +180,7 @@ var errFull = errors.New("too many keys")
 func (p *plugin) enter(x *phase.Exchange, r *rule, most, now int64, away *bool) (in visit, n int64, err error) {
 	if p.server != nil {
 		if !*away {
-			v, n, err := p.server.Enter(x.Commit(r.names.Append(x.Arena(), x, &r.key)), most, p.ttl)
+			v, n, err := p.server.Enter(x.Commit(r.names.Append(x.Arena(), x, &r.Key)), most, p.ttl)
 			switch {
 			case err == nil && v != nil:
 				return v, n, nil
@@ -201,7 +193,7 @@ func (p *plugin) enter(x *phase.Exchange, r *rule, most, now int64, away *bool) 
 			return nil, 0, redis.ErrAway
 		}
 	}
-	g, n, full := p.table.Enter(p.table.Hash(x, &r.identity, &r.key), most, now)
+	g, n, full := p.table.Enter(p.table.Hash(x, &r.Identity, &r.Key), most, now)
 	switch {
 	case full:
 		return nil, 0, errFull
@@ -213,16 +205,6 @@ func (p *plugin) enter(x *phase.Exchange, r *rule, most, now int64, away *bool) 
 
 // shortestDelay is below what is worth waiting for.
 const shortestDelay = time.Millisecond
-
-// applies says whether the rule is for x.
-func (r *rule) applies(x *phase.Exchange) bool {
-	if !r.optional {
-		return true
-	}
-	key, ok := r.key.Append(x.Arena(), x)
-	x.Commit(key)
-	return ok
-}
 
 // numbers are those of the limit for x; ok is false when the texts for them are no numbers.
 func (r *rule) numbers(x *phase.Exchange) (conn, burst int64, ok bool) {

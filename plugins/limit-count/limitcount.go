@@ -72,11 +72,8 @@ type plugin struct {
 
 // rule is one limit.
 type rule struct {
-	identity limit.Identity
-	names    redis.Names
-	key      limit.Key
-	// optional rules are for the requests that their key has a value for.
-	optional      bool
+	limit.Scope
+	names         redis.Names
 	count, window limit.Number
 	sliding       bool
 	headers       headers
@@ -92,19 +89,14 @@ func (c *counters) build(conf []byte, env phase.Env) (any, error) {
 		return nil, err
 	}
 	p := &plugin{clock: c.clock, windows: c.windows(), pass: doc.pass, quiet: doc.quiet, groups: c.groups}
-	if p.rejection, err = limit.NewRejection(doc.rejectedCode, doc.rejectedMsg); err != nil {
-		return nil, err
-	}
+	p.rejection = limit.NewRejection(doc.rejectedCode, doc.rejectedMsg)
 	names, err := headerNames(env.Metadata())
 	if err != nil {
 		return nil, err
 	}
 	for i, r := range doc.rules {
-		built := rule{identity: identity, optional: doc.several, sliding: doc.sliding, headers: names.with(r.prefix)}
-		if doc.several {
-			built.identity = identity.Part(i)
-		}
-		if built.key, err = limit.NewKey(r.keyType, r.key); err != nil {
+		built := rule{sliding: doc.sliding, headers: names.with(r.prefix)}
+		if built.Scope, err = limit.NewScope(identity, doc.several, i, r.keyType, r.key); err != nil {
 			return nil, err
 		}
 		if built.count, err = limit.NewNumber(r.count); err != nil {
@@ -116,7 +108,7 @@ func (c *counters) build(conf []byte, env phase.Env) (any, error) {
 		p.rules = append(p.rules, built)
 	}
 	if doc.group != "" {
-		p.rules[0].identity = limit.IdentityOfGroup(doc.group)
+		p.rules[0].Identity = limit.IdentityOfGroup(doc.group)
 		stable, err := limit.Stable(conf)
 		if err != nil {
 			return nil, err
@@ -147,7 +139,7 @@ func (p *plugin) Close() {
 func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	applies := false
 	for i := range p.rules { // all are understood before the first is charged
-		if r := &p.rules[i]; r.applies(x) {
+		if r := &p.rules[i]; r.Applies(x) {
 			if _, ok := r.shape(x); !ok {
 				return limit.Unable(x, p.pass)
 			}
@@ -160,7 +152,7 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	now, away := p.clock(), false
 	for i := range p.rules {
 		r := &p.rules[i]
-		if !r.applies(x) {
+		if !r.Applies(x) {
 			continue
 		}
 		shape, _ := r.shape(x)
@@ -172,7 +164,7 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 		}
 		switch {
 		case p.remote == nil || away && p.remote.local:
-			q = p.windows.Take(p.windows.Hash(x, &r.identity, &r.key), shape, now)
+			q = p.windows.Take(p.windows.Hash(x, &r.Identity, &r.Key), shape, now)
 		case away && p.pass:
 			continue
 		case away:
@@ -187,16 +179,6 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 		}
 	}
 	return phase.Continue
-}
-
-// applies says whether the rule is for x.
-func (r *rule) applies(x *phase.Exchange) bool {
-	if !r.optional {
-		return true
-	}
-	key, ok := r.key.Append(x.Arena(), x)
-	x.Commit(key)
-	return ok
 }
 
 // shape is the limit for x; ok is false when the texts for it are no numbers.

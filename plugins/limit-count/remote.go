@@ -44,7 +44,7 @@ func (c *counters) connect(p *plugin, doc *config, conf []byte, env phase.Env) e
 
 // take counts x, unless the limit is reached. An error says that redis could not be asked in time.
 func (r *remote) take(x *phase.Exchange, rule *rule, s limit.Shape) (limit.Quota, error) {
-	name := x.Commit(rule.names.Append(x.Arena(), x, &rule.key))
+	name := x.Commit(rule.names.Append(x.Arena(), x, &rule.Key))
 	if r.ledger != nil {
 		return r.ledger.Take(name, s), nil
 	}

@@ -89,9 +89,7 @@ func (b *buckets) build(conf []byte, env phase.Env) (any, error) {
 	}
 	code, _ := split.Integer(doc["rejected_code"])
 	msg, _ := doc["rejected_msg"].(string)
-	if p.rejection, err = limit.NewRejection(int(code), msg); err != nil {
-		return nil, err
-	}
+	p.rejection = limit.NewRejection(int(code), msg)
 	settings, remote := redis.Read(doc)
 	if !remote {
 		return p, nil

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"strings"
 
-	"headgate/conf/resource"
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
 )
@@ -79,9 +78,8 @@ func build(conf []byte, _ phase.Env) (any, error) {
 			p.names[host] = struct{}{}
 		}
 	}
-	p.body, err = resource.Encode(map[string]any{"message": c.Message})
-	p.body = append(p.body, '\n')
-	return p, err
+	p.body = phase.MessageBody("message", c.Message)
+	return p, nil
 }
 
 // plugin is immutable.

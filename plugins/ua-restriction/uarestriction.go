@@ -7,7 +7,6 @@ import (
 	_ "embed"
 	"errors"
 
-	"headgate/conf/resource"
 	"headgate/conf/schema"
 	"headgate/proxy/expr"
 	"headgate/proxy/phase"
@@ -74,9 +73,8 @@ func build(conf []byte, _ phase.Env) (any, error) {
 	if p.listed, err = expr.CompilePatterns(list, false); err != nil {
 		return nil, err
 	}
-	p.body, err = resource.Encode(map[string]any{"message": c.Message})
-	p.body = append(p.body, '\n')
-	return p, err
+	p.body = phase.MessageBody("message", c.Message)
+	return p, nil
 }
 
 // plugin is immutable.

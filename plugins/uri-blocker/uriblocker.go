@@ -6,7 +6,6 @@ import (
 	"bytes"
 	_ "embed"
 
-	"headgate/conf/resource"
 	"headgate/conf/resource/split"
 	"headgate/conf/schema"
 	"headgate/proxy/expr"
@@ -70,10 +69,9 @@ func build(conf []byte, _ phase.Env) (any, error) {
 		return nil, err
 	}
 	if c.RejectedMsg != "" {
-		p.body, err = resource.Encode(map[string]any{"error_msg": c.RejectedMsg})
-		p.body = append(p.body, '\n')
+		p.body = phase.MessageBody("error_msg", c.RejectedMsg)
 	}
-	return p, err
+	return p, nil
 }
 
 // plugin is immutable.

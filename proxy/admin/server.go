@@ -49,7 +49,7 @@ type ServerOptions struct {
 }
 
 // NewServer returns a server for few, trusted, careless clients: bounded in time, connections and bytes, silent about request
-// contents in its log. Handler runs under Guard.
+// contents in its log. Handler runs under Guard. Serve it on a Linger of the listener.
 func NewServer(o ServerOptions) *fasthttp.Server {
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
@@ -62,6 +62,7 @@ func NewServer(o ServerOptions) *fasthttp.Server {
 		Name:    o.Name,
 		Logger:  o.Logf,
 		ErrorHandler: func(ctx *fasthttp.RequestCtx, err error) {
+			answeredEarly(ctx)
 			if errors.Is(err, fasthttp.ErrBodyTooLarge) && o.TooLarge != nil {
 				o.TooLarge(ctx)
 				return

@@ -1,6 +1,10 @@
 package phase
 
-import "strconv"
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+)
 
 // Content types that a plugin's own answers carry (contract section 4, apisix-observed 2.6).
 const (
@@ -34,6 +38,16 @@ func (x *Exchange) AnswerError(status int, msg string) {
 	b = append(b, msg...)
 	b = append(b, "\"}\n"...)
 	x.Answer(status, TypeText, x.Commit(b))
+}
+
+// MessageBody returns {"member":"text"} with a newline behind it, the body of most answers of the contract's plugins. It is for texts that
+// the operator has written, while an instance is built. What is no UTF-8 in them is replaced.
+func MessageBody(member, text string) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b) // ends with a newline
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(map[string]string{member: text}) // strings in memory: it never fails
+	return b.Bytes()
 }
 
 // AnswerPage answers the short HTML page of a status; statuses that have none get an empty body and no content type.

@@ -7,6 +7,19 @@ import (
 	"headgate/proxy/fault"
 )
 
+func TestMessageBody(t *testing.T) {
+	for text, want := range map[string]string{
+		"":             `{"message":""}`,
+		`say "<no>&\"`: `{"message":"say \"<no>&\\\""}`,
+		"a\r\nb\x00":   `{"message":"a\r\nb\u0000"}`,
+		"é\xff":        "{\"message\":\"é\\ufffd\"}",
+	} {
+		if got := string(MessageBody("message", text)); got != want+"\n" {
+			t.Errorf("%q: got %q", text, got)
+		}
+	}
+}
+
 func TestAnswer(t *testing.T) {
 	stream := &countedStream{}
 	x := &Exchange{}

@@ -163,7 +163,7 @@ func (c *Certificate) configure(o TLSOptions, tickets *tls.Config, pairs []tls.C
 	}
 	if a := c.Client; a != nil {
 		base.ClientAuth, base.ClientCAs = tls.RequireAnyClientCert, a.roots
-		if a.skip != nil {
+		if len(a.skip) > 0 {
 			base.ClientAuth = tls.RequestClientCert
 		}
 		base.VerifyConnection = a.verifyShown

@@ -11,9 +11,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dlclark/regexp2/v2"
-
 	"headgate/conf/resource"
+	"headgate/proxy/expr"
 	"headgate/proxy/phase"
 )
 
@@ -21,7 +20,7 @@ import (
 type ClientAuth struct {
 	roots    *x509.CertPool
 	depth    int
-	skip     phase.Predicate // nil: on every path
+	skip     expr.Patterns // of the paths that need no certificate
 	identity [sha256.Size]byte
 }
 
@@ -36,19 +35,9 @@ func newClientAuth(doc *resource.SSLClient) (*ClientAuth, error) {
 	if !a.roots.AppendCertsFromPEM([]byte(doc.CA)) {
 		return nil, errNoCA
 	}
-	if len(doc.SkipURIs) > 0 {
-		anyOf := []any{"OR"}
-		for _, pattern := range doc.SkipURIs {
-			// The vars language takes a broken pattern for one that never matches.
-			if _, err := regexp2.Compile(strings.ReplaceAll(pattern, "(?P<", "(?<"), regexp2.None); err != nil {
-				return nil, fmt.Errorf("client.skip_mtls_uri_regex: %w", err)
-			}
-			anyOf = append(anyOf, []any{"uri", "~~", pattern})
-		}
-		var err error
-		if a.skip, err = compilePredicate(anyOf); err != nil {
-			return nil, fmt.Errorf("client.skip_mtls_uri_regex: %w", err)
-		}
+	var err error
+	if a.skip, err = expr.CompilePatterns(doc.SkipURIs, false); err != nil {
+		return nil, fmt.Errorf("client.skip_mtls_uri_regex: %w", err)
 	}
 	h := sha256.New()
 	h.Write([]byte(doc.CA))
@@ -58,7 +47,10 @@ func newClientAuth(doc *resource.SSLClient) (*ClientAuth, error) {
 }
 
 // Skips says whether the path of x needs no certificate.
-func (a *ClientAuth) Skips(x *phase.Exchange) bool { return a.skip != nil && a.skip.True(x) }
+func (a *ClientAuth) Skips(x *phase.Exchange) bool {
+	skips, err := a.skip.Match(x.Request.Path)
+	return skips && err == nil
+}
 
 // Verify judges the chain that a client has shown, its own certificate first. At most depth certificates may stand between that one and
 // an authority (contract section 1.7).

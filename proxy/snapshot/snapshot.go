@@ -21,10 +21,10 @@ type Snapshot struct {
 	registry registry
 	global   *phase.Chain // of the global rules
 	serial   uint64       // order of publication, from 1
-	_        [24]byte
 
 	certificates certificates
 
+	_    [48]byte
 	pins [pinShards]pinCount // on cache lines of their own: every request reads table
 }
 

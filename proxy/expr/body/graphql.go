@@ -271,7 +271,7 @@ func (p *graphqlParser) next() {
 			return
 		case c == '.':
 			p.token = tokenBad
-			if p.text.take('.') && p.text.take('.') {
+			if second := p.text.take('.'); second && p.text.take('.') {
 				p.token = tokenSpread
 			}
 			return

@@ -99,16 +99,13 @@ func TestRejections(t *testing.T) {
 		{429, "slow \"down\" <now>", "429\nContent-Type: text/plain; charset=utf-8\n\n{\"error_msg\":\"slow \\\"down\\\" <now>\"}\n"},
 		{599, "", "599\n\n"},
 	} {
-		r, err := NewRejection(tt.code, tt.msg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		r := NewRejection(tt.code, tt.msg)
 		x := phasetest.Exchange("GET /")
 		if v := r.Answer(x); v != phase.Stop || phasetest.Answer(x) != tt.want {
 			t.Errorf("got %v, %q, want %q", v, phasetest.Answer(x), tt.want)
 		}
 	}
-	r, _ := NewRejection(0, "")
+	r := NewRejection(0, "")
 	x := phasetest.Exchange("GET /")
 	if r.Answer(x); x.Response.Status != 503 || !bytes.Contains(x.Response.Body, []byte("<title>503 Service Temporarily Unavailable</title>")) {
 		t.Errorf("got %q", phasetest.Answer(x))

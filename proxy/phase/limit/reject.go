@@ -1,11 +1,6 @@
 package limit
 
-import (
-	"bytes"
-	"encoding/json"
-
-	"headgate/proxy/phase"
-)
+import "headgate/proxy/phase"
 
 // Rejection is the answer of a limit: rejected_code and rejected_msg of all three.
 type Rejection struct {
@@ -14,22 +9,15 @@ type Rejection struct {
 }
 
 // NewRejection returns the answer with code, 503 when that is 0, and msg, the page of the code when that is empty.
-func NewRejection(code int, msg string) (Rejection, error) {
+func NewRejection(code int, msg string) Rejection {
 	r := Rejection{code: code}
 	if code == 0 {
 		r.code = 503
 	}
-	if msg == "" {
-		return r, nil
+	if msg != "" {
+		r.body = phase.MessageBody("error_msg", msg)
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b) // ends with a newline
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(struct {
-		Msg string `json:"error_msg"`
-	}{msg})
-	r.body = b.Bytes()
-	return r, err
+	return r
 }
 
 // Answer makes r the answer of x.

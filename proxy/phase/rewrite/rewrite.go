@@ -4,8 +4,6 @@ package rewrite
 
 import (
 	"bytes"
-	"encoding/json"
-	"fmt"
 
 	"headgate/proxy/expr"
 	"headgate/proxy/phase"
@@ -60,21 +58,8 @@ type substitution struct {
 
 func newSubstitution(pattern, text string) (substitution, error) {
 	s, err := NewSubstitution(pattern, text)
-	if err != nil {
-		return substitution{}, err
-	}
-	failure, err := failureBody(fmt.Sprintf("failed to substitute the uri (%s) with %s: the match took too long", pattern, text))
-	return substitution{s, failure}, err
-}
-
-func failureBody(msg string) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b) // ends with a newline
-	enc.SetEscapeHTML(false)
-	err := enc.Encode(struct {
-		Msg string `json:"error_msg"`
-	}{msg})
-	return b.Bytes(), err
+	msg := "failed to substitute the uri (" + pattern + ") with " + text + ": the match took too long"
+	return substitution{s, phase.MessageBody("error_msg", msg)}, err
 }
 
 // substitute applies the first substitution that matches. None leaves the target alone. It returns the one that failed, if any.
