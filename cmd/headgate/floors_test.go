@@ -35,9 +35,9 @@ var walls = []struct {
 	{"github.com/VictoriaMetrics/metrics", []string{"proxy/meter"}, "metric names and handles live in one room"},
 	{"github.com/panjf2000/ants/v2", []string{"proxy/offload"}, "background work is bounded in one room"},
 	{"go.etcd.io/bbolt", []string{"conf/store"}, "the file format is the embedded store's own"},
-	{"go.etcd.io/etcd/", []string{"conf/store/etcd"}, "etcd is one provider among others"},
-	{"github.com/redis/go-redis/v9", []string{"proxy/phase/limit/redis"}, "counters that gateways share are kept in one room"},
-	{"github.com/goccy/go-yaml", []string{"conf", "proxy/admin/v3"}, "YAML is a form of configurations"},
+	{"go.etcd.io/etcd/", []string{"conf/store"}, "etcd is one provider among others"},
+	{"github.com/redis/go-redis/v9", []string{"proxy/phase"}, "counters that gateways share are kept in one room"},
+	{"github.com/goccy/go-yaml", []string{"conf", "conf/store", "proxy/admin"}, "YAML is a form of configurations"},
 	{"github.com/BurntSushi/toml", []string{"conf"}, "TOML is read in one room"},
 }
 
