@@ -37,11 +37,13 @@ type Applier struct {
 	pending  int // former snapshots that still have readers
 
 	// The config goroutine's own.
-	events  <-chan store.Event    // of the store; nil while they are lost
-	batch   []store.Event         // of a change that has not arrived as a whole
-	again   <-chan time.Time      // when to catch up with a store whose events were lost
-	hidden  map[string]store.Item // stored under keys of inline
-	deleted map[string]uint64     // revisions of own deletions that the watch has not shown yet
+	events <-chan store.Event // of the store; nil while they are lost
+	batch  []store.Event      // of a change that has not arrived as a whole
+	// followed is the revision up to which everything has arrived.
+	followed uint64
+	again    <-chan time.Time      // when to catch up with a store whose events were lost
+	hidden   map[string]store.Item // stored under keys of inline
+	deleted  map[string]uint64     // revisions of own deletions that the watch has not shown yet
 	// inlineRevision counts the changes of the file's resources; what a change puts has the count as its revision.
 	inlineRevision uint64
 
@@ -114,6 +116,7 @@ func StartApplier(ctx context.Context, o ApplierOptions) (*Applier, error) {
 		cancel()
 		return nil, fmt.Errorf("watching the store: %w", err)
 	}
+	a.followed = revision
 	go a.run(run)
 	return a, nil
 }
@@ -142,7 +145,7 @@ func (a *Applier) run(ctx context.Context) {
 		case <-a.again:
 			var err error
 			if a.events, err = a.catchUp(ctx); err == nil {
-				a.again = nil
+				a.again, a.followed = nil, a.Revision()
 			} else if ctx.Err() == nil {
 				a.logf("following the store: %v; trying again in %v", err, catchUpEvery)
 				a.again = time.After(catchUpEvery)
@@ -178,7 +181,7 @@ func (a *Applier) receive(e store.Event, ok bool) {
 	}
 	if a.batch = append(a.batch, e); !e.More {
 		a.follow(a.batch)
-		a.batch = nil
+		a.batch, a.followed = nil, e.Item.ModRevision
 	}
 }
 
@@ -274,10 +277,19 @@ func (a *Applier) Get(key string) (store.Item, bool) {
 }
 
 // List implements Plane.
-func (a *Applier) List(kind string) []store.Item {
+func (a *Applier) List(path string) []store.Item {
 	a.mu.RLock()
-	defer a.mu.RUnlock()
-	return a.docs.sorted(kind, nil)
+	list := a.docs.below(path)
+	a.mu.RUnlock()
+	n := 0
+	for range list {
+		n++
+	}
+	items := make([]store.Item, 0, n)
+	for item := range list {
+		items = append(items, *item)
+	}
+	return items
 }
 
 // ReadOnly implements Plane.

@@ -48,7 +48,8 @@ type pending struct {
 	next []byte // nil deletes
 }
 
-func (a *Applier) apply(ctx context.Context, list []Change) ([]Result, error) {
+// attempt carries list out on the documents as they are known here.
+func (a *Applier) attempt(ctx context.Context, list []Change) ([]Result, error) {
 	todo, err := a.edited(list)
 	if err != nil {
 		return nil, err

@@ -1,12 +1,11 @@
 package proxy
 
 import (
-	"bytes"
+	"slices"
 	"strings"
 
 	"headgate/conf/resource"
 	"headgate/conf/schema"
-	"headgate/conf/store"
 	"headgate/proxy/phase"
 	"headgate/proxy/snapshot"
 )
@@ -23,8 +22,12 @@ func (a *Applier) validate(kind resource.Kind, id string, raw []byte, world worl
 	if !ok {
 		return resource.Invalid("invalid configuration")
 	}
+	return a.validateDecoded(kind, id, m, world)
+}
+
+func (a *Applier) validateDecoded(kind resource.Kind, id string, doc map[string]any, world world) error {
 	// A typed nil must not become a non-nil error.
-	if refusal := resource.Validate(kind, id, m, checks{a.compiler, a, world}); refusal != nil {
+	if refusal := resource.Validate(kind, id, doc, checks{a.compiler, a, world}); refusal != nil {
 		return refusal
 	}
 	return nil
@@ -116,29 +119,28 @@ func (v view) Document(key string) []byte {
 	return v.a.inForce(key)
 }
 
-// mentioning is the view without the documents in which the text id does not occur: they cannot refer to it.
+// mentioning is the view without the documents that cannot refer to id.
 func (v view) mentioning(id string) resource.Docs {
 	// Of "jack/credentials/c1" and "vault/v1" the last part is enough.
-	return mentions{v, []byte(id[strings.LastIndexByte(id, '/')+1:])}
+	return mentions{v, id[strings.LastIndexByte(id, '/')+1:]}
 }
 
 type mentions struct {
 	view
-	id []byte
+	id string
 }
 
 // Range implements resource.Docs on the config goroutine.
 func (m mentions) Range(kind string, f func(key string, value []byte) bool) {
-	relevant := func(value []byte) bool {
-		return bytes.Contains(value, m.id) || bytes.Contains(value, []byte(`\u`)) // which may spell it
-	}
-	for _, item := range m.a.docs.sorted(kind, func(i store.Item) bool { return !m.has(i.Key) && relevant(i.Value) }) {
-		if !f(item.Key, item.Value) {
+	users := slices.DeleteFunc(m.a.docs.users.to(m.id), func(key string) bool { return m.has(key) || kindOfKey(key) != kind })
+	slices.Sort(users)
+	for _, key := range users {
+		if !f(key, m.a.inForce(key)) {
 			return
 		}
 	}
 	for key, value := range m.edits {
-		if value != nil && kindOfKey(key) == kind && relevant(value) && !f(key, value) {
+		if value != nil && kindOfKey(key) == kind && !f(key, value) {
 			return
 		}
 	}

@@ -135,7 +135,7 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 			continue
 		}
 		usable[item.Key] = item
-		edits = append(edits, snapshot.Edit{Key: item.Key, Value: item.Value})
+		edits = append(edits, snapshot.Edit{Key: item.Key, Value: item.Value, Check: a.checkOf(item.Key)})
 	}
 	for _, key := range removed {
 		edits = append(edits, snapshot.Edit{Key: key})
@@ -168,16 +168,26 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 	return nil
 }
 
-// judge validates documents that came from the store; at a start there are many.
+// judge validates documents that came from the store, but for those that have a check.
 func (a *Applier) judge(items []store.Item) []error {
 	verdicts := make([]error, len(items))
 	snapshot.Parallel(len(items), func(i int) {
-		kind, id, err := splitKey(items[i].Key)
-		if err == nil && !isInternal(items[i].Key) && !a.inline[items[i].Key] {
+		key := items[i].Key
+		if kind, id, err := splitKey(key); err == nil && !isInternal(key) && !a.inline[key] && a.checkOf(key) == nil {
 			verdicts[i] = a.validate(kind, id, items[i].Value, everything{a})
 		}
 	})
 	return verdicts
+}
+
+// checkOf returns what validates the route key when it is compiled, nil for other documents. Of routes there are many at a start, and
+// so each is decoded only once. Nothing refers to them, so that nobody else needs to know first whether they are valid.
+func (a *Applier) checkOf(key string) func(doc map[string]any) error {
+	kind, id, err := splitKey(key)
+	if err != nil || kind.Segment != "routes" {
+		return nil
+	}
+	return func(doc map[string]any) error { return a.validateDecoded(kind, id, doc, everything{a}) }
 }
 
 // leaveOut takes note of a document that cannot be used.

@@ -42,8 +42,9 @@ type Plane interface {
 	ApplyAll(ctx context.Context, list []Change) ([]Result, error)
 	// Get returns the published document under key.
 	Get(key string) (store.Item, bool)
-	// List returns the published documents whose keys begin with the segment kind ("routes"), sorted by key.
-	List(kind string) []store.Item
+	// List returns the published documents whose keys begin with path and a slash ("routes", "consumers/jack/credentials"), sorted by
+	// key. The slice is the caller's.
+	List(path string) []store.Item
 	// ReadOnly says why documents under key cannot be edited through the API (they come from the TOML file), or "".
 	ReadOnly(key string) string
 }

@@ -182,8 +182,7 @@ func (o *outage) compacted(t *testing.T) {
 	n.put("routes/new", fmt.Sprintf(`{"id":"new","uri":"/new",%s}`, answering("new")))
 	n.put("routes/later", fmt.Sprintf(`{"id":"later","uri":"/later",%s}`, answering("missed")))
 	n.remove("routes/own")
-	server := o.server
-	server.Compact()
+	o.server.Compact()
 	if !o.g.answers("/own", fmt.Sprint(o.round-1)) || !o.g.isGone("/new") {
 		t.Error("the gateway is not cut off")
 	}
@@ -207,6 +206,7 @@ func TestEtcdAwayAtStart(t *testing.T) {
 	server := etcdtest.Start(t, etcdtest.Options{})
 	endpoint := server.Endpoint()
 	dir := t.TempDir()
+	binary(t) // building it takes no part in the time that is measured
 	childConfig(t, dir, fmt.Sprintf("[store]\nprovider = \"etcd\"\n[store.etcd]\nendpoints = [%q]\ntimeout = \"500ms\"\nstartup_retry = 0\n", endpoint))
 	for _, tt := range []struct {
 		name string

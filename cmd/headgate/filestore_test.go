@@ -172,7 +172,8 @@ func (f *fileGate) inForce(t *testing.T, version, other string) {
 	if a := f.send("GET", url+"/said", ""); a.status != http.StatusOK || a.body != version {
 		t.Errorf("/said: %v, want %s", a, version)
 	}
-	if a := f.send("GET", url+"/proxied", "", "apikey: key-"+version); a.status != http.StatusOK || a.body != "alive\n" || a.header.Get("X-Service") != version {
+	a := f.send("GET", url+"/proxied", "", "apikey: key-"+version)
+	if a.status != http.StatusOK || a.body != "alive\n" || a.header.Get("X-Service") != version {
 		t.Errorf("/proxied: %v %v, want %s", a, a.header, version)
 	}
 	if a := f.send("GET", url+"/proxied", "", "apikey: key-"+other); a.status != http.StatusUnauthorized {
@@ -222,9 +223,9 @@ func (f *fileGate) refuses(t *testing.T, text, said string) {
 func (f *fileGate) readOnly(t *testing.T) {
 	t.Helper()
 	for _, write := range []struct{ method, path, body string }{
-		{"PUT", "/routes/said", `{"uri":"/said"}`}, {"PUT", "/routes/new", `{"uri":"/new","upstream_id":"u"}`}, {"POST", "/routes", `{"uri":"/new","upstream_id":"u"}`},
-		{"PATCH", "/routes/said", `{"desc":"x"}`}, {"DELETE", "/routes/said", ""}, {"DELETE", "/consumers/jack", ""}, {"PUT", "/consumers", `{"username":"jill"}`},
-		{"PUT", "/configs", `{"routes":[]}`},
+		{"PUT", "/routes/said", `{"uri":"/said"}`}, {"PUT", "/routes/new", `{"uri":"/new","upstream_id":"u"}`},
+		{"POST", "/routes", `{"uri":"/new","upstream_id":"u"}`}, {"PATCH", "/routes/said", `{"desc":"x"}`}, {"DELETE", "/routes/said", ""},
+		{"PUT", "/consumers", `{"username":"jill"}`}, {"DELETE", "/consumers/jack", ""}, {"PUT", "/configs", `{"routes":[]}`},
 	} {
 		a := f.admin(write.method, write.path, write.body, "X-Digest: 1")
 		if a.status < 400 || a.status > 499 || !strings.Contains(a.body, "cannot be changed through the API") || !strings.Contains(a.body, f.path) {

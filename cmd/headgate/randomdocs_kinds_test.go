@@ -76,7 +76,8 @@ func (r *randomDocuments) empty() any {
 
 // text is anything that a person may write.
 func (r *randomDocuments) text() string {
-	return r.one("plain", "", "two words", "<a href=\"x\">&amp;</a>", "größer 漢字 🚪", "line\nbreak\ttab", "\u2028\u2029", `back\slash "quoted" /`, "$host ${x}", "null", "%2F..//", strings.Repeat("l", 200))
+	return r.one("plain", "", "two words", "<a href=\"x\">&amp;</a>", "größer 漢字 🚪", "line\nbreak\ttab", "\u2028\u2029",
+		`back\slash "quoted" /`, "$host ${x}", "null", "%2F..//", strings.Repeat("l", 200))
 }
 
 // common adds members that most kinds have.
@@ -164,7 +165,10 @@ func (r *randomDocuments) nodes() any {
 	case 2:
 		return object{"127.0.0.1:1": r.number(1)}
 	}
-	return []any{object{"host": "127.0.0.1", "port": r.number(1 + r.IntN(65535)), "weight": r.number(r.IntN(10)), "priority": r.number(-r.IntN(3)), "metadata": r.empty()}}
+	return []any{object{
+		"host": "127.0.0.1", "port": r.number(1 + r.IntN(65535)), "weight": r.number(r.IntN(10)), "priority": r.number(-r.IntN(3)),
+		"metadata": r.empty(),
+	}}
 }
 
 func (r *randomDocuments) upstream() object {

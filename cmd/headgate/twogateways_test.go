@@ -41,6 +41,7 @@ func TestTwoGateways(t *testing.T) {
 	t.Run("consumers", p.consumers)
 	t.Run("ttl", p.ttl)
 	t.Run("patches", p.patches)
+	t.Run("turns", p.turns)
 }
 
 // effect measures from the acknowledgement on one gateway to the effect on the other.
@@ -64,6 +65,19 @@ func (p *pair) effect(t *testing.T) {
 
 	p.gates[0].configure("DELETE", "/routes/shared", "")
 	eventually(t, "the deletion", func() bool { return p.gates[1].isGone("/shared") })
+}
+
+// turns: what one gateway has acknowledged, the other takes into account at once, as behind a load balancer.
+func (p *pair) turns(t *testing.T) {
+	a, b := p.gates[0], p.gates[1]
+	for i := range 50 {
+		upstream, route := fmt.Sprintf("/upstreams/turn-%d", i), fmt.Sprintf("/routes/turn-%d", i)
+		a.configure("PUT", upstream, `{"nodes":{"127.0.0.1:1":1}}`)
+		b.configure("PUT", route, fmt.Sprintf(`{"uri":"/turn","upstream_id":"turn-%d"}`, i))
+		a.configure("PATCH", route, `{"desc":"patched"}`)
+		a.configure("DELETE", route, "")
+		b.configure("DELETE", upstream, "")
+	}
 }
 
 // consumers with credentials authenticate on both gateways, whoever wrote them.
@@ -126,7 +140,8 @@ func (p *pair) patches(t *testing.T) {
 						break
 					}
 					// A lost race is told, in the contract's words, and nothing has happened.
-					if want := "value changed before overwritten"; a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, want) || time.Now().After(deadline) {
+					const lost = "value changed before overwritten"
+					if a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, lost) || time.Now().After(deadline) {
 						t.Errorf("PATCH: %v", a)
 						return
 					}
@@ -200,7 +215,10 @@ func TestTwoGatewaysRace(t *testing.T) {
 }
 
 // dumped are the collections that a dump compares.
-var dumped = [...]string{"/routes", "/services", "/upstreams", "/consumers", "/consumers/jack/credentials", "/consumers/jill/credentials", "/plugin_configs", "/global_rules", "/plugin_metadata"}
+var dumped = [...]string{
+	"/routes", "/services", "/upstreams", "/consumers", "/consumers/jack/credentials", "/consumers/jill/credentials", "/plugin_configs",
+	"/global_rules", "/plugin_metadata",
+}
 
 // dump returns everything that the Admin API of g shows.
 func dump(g *gate) map[string]string {
@@ -216,7 +234,7 @@ func dump(g *gate) map[string]string {
 // force on them is the same.
 func TestTwoGatewaysStorm(t *testing.T) {
 	p := startPair(t)
-	flow := startStorm(t, p)
+	storm := runStorm(t, p)
 	p.converge(t)
 	for i := range stormDocuments {
 		path := fmt.Sprintf("http://%%s/storm-%d", i)
@@ -230,7 +248,7 @@ func TestTwoGatewaysStorm(t *testing.T) {
 	if diff := cmp.Diff(dump(p.gates[0]), dump(third)); diff != "" {
 		t.Errorf("a gateway that starts later differs:\n%s", diff)
 	}
-	flow.report(t)
+	t.Logf("answers by status: %v", storm.answers)
 }
 
 // converge waits until both gateways show the same.
@@ -253,16 +271,16 @@ const (
 	stormDocuments = 6   // of each kind
 )
 
-// writeStorm counts the answers of a storm.
+// writeStorm counts the answers of a storm by status.
 type writeStorm struct {
 	mu      sync.Mutex
-	answers map[string]int
+	answers map[int]int
 }
 
-// startStorm lets two clients at each gateway write at random, and waits until they are done.
-func startStorm(t *testing.T, p *pair) *writeStorm {
+// runStorm lets two clients at each gateway write at random, and waits until they are done.
+func runStorm(t *testing.T, p *pair) *writeStorm {
 	t.Helper()
-	s := &writeStorm{answers: map[string]int{}}
+	s := &writeStorm{answers: map[int]int{}}
 	var clients sync.WaitGroup
 	for i := range 4 {
 		clients.Go(func() {
@@ -277,7 +295,7 @@ func startStorm(t *testing.T, p *pair) *writeStorm {
 	return s
 }
 
-// write makes one random write; what the answer may be is in its judgement.
+// write makes one random write. It may be refused for what exists and what does not, and a patch may lose a race; nothing else may fail.
 func (s *writeStorm) write(t *testing.T, g *gate, random *rand.Rand) {
 	n, m := random.IntN(stormDocuments), random.IntN(stormDocuments)
 	text := strconv.Itoa(random.IntN(1000))
@@ -313,13 +331,8 @@ func (s *writeStorm) write(t *testing.T, g *gate, random *rand.Rand) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.answers[fmt.Sprintf("%d %.60s", a.status, a.body[:min(len(a.body), 60)*min(1, a.status/300)])]++
+	s.answers[a.status]++
 	if lost := strings.Contains(a.body, "value changed before overwritten"); a.status >= 500 && (!lost || !patched) {
 		t.Errorf("kind %d: %v", kind, a)
 	}
-}
-
-func (s *writeStorm) report(t *testing.T) {
-	t.Helper()
-	t.Logf("%v", s.answers)
 }

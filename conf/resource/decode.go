@@ -15,16 +15,19 @@ import (
 // DecodeRoute returns the typed form of a stored route. The document need not have been validated: every field of a wrong type is an
 // error that names the field. raw is not kept.
 func DecodeRoute(raw []byte) (*Route, error) {
-	doc, err := decodeObject(raw)
+	doc, err := DecodeObject(raw)
 	if err != nil {
 		return nil, err
 	}
-	return routeFrom(doc)
+	return RouteFrom(doc)
 }
+
+// RouteFrom is DecodeRoute for a document that is decoded already. The route refers to parts of doc, which must not be changed.
+func RouteFrom(doc map[string]any) (*Route, error) { return routeFrom(fields{doc: doc}) }
 
 // DecodeService does for services what DecodeRoute does for routes.
 func DecodeService(raw []byte) (*Service, error) {
-	doc, err := decodeObject(raw)
+	doc, err := DecodeObject(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -33,14 +36,15 @@ func DecodeService(raw []byte) (*Service, error) {
 
 // DecodeUpstream does for upstreams what DecodeRoute does for routes.
 func DecodeUpstream(raw []byte) (*Upstream, error) {
-	doc, err := decodeObject(raw)
+	doc, err := DecodeObject(raw)
 	if err != nil {
 		return nil, err
 	}
 	return upstreamFrom(doc)
 }
 
-func decodeObject(raw []byte) (map[string]any, error) {
+// DecodeObject decodes a stored document of any kind. raw is not kept.
+func DecodeObject(raw []byte) (map[string]any, error) {
 	doc, err := schema.DecodeJSON(raw)
 	if err != nil {
 		return nil, err
@@ -52,8 +56,7 @@ func decodeObject(raw []byte) (map[string]any, error) {
 	return obj, nil
 }
 
-func routeFrom(doc map[string]any) (*Route, error) {
-	f := fields{doc: doc}
+func routeFrom(f fields) (*Route, error) {
 	r := &Route{
 		ID: f.id("id"), Name: f.text("name"), Desc: f.text("desc"), Labels: f.labels(),
 		URIs:        f.oneOrMany("uri", "uris"),
@@ -92,9 +95,10 @@ func serviceFrom(doc map[string]any) (*Service, error) {
 // fields reads the members of one object. The first mistake is kept in err, with the path of the member; after it every method
 // returns something harmless.
 type fields struct {
-	doc  map[string]any
-	path string // "upstream." or ""
-	err  error
+	doc     map[string]any
+	path    string // "upstream." or ""
+	judging bool   // only mistakes are of interest: JSON text is not made
+	err     error
 }
 
 func (f *fields) fail(name, want string) {
@@ -161,7 +165,7 @@ func (f *fields) object(name string) *fields {
 		f.fail(name, "an object")
 		return nil
 	}
-	return &fields{doc: obj, path: f.path + name + "."}
+	return &fields{doc: obj, path: f.path + name + ".", judging: f.judging}
 }
 
 func (f *fields) adopt(sub *fields) {
@@ -301,6 +305,9 @@ func (f *fields) upstream() *Upstream {
 }
 
 func (f *fields) raw(name string, v any) json.RawMessage {
+	if f.judging { // what was decoded can be encoded
+		return nil
+	}
 	raw, err := Encode(v)
 	if err != nil {
 		f.fail(name, "JSON")

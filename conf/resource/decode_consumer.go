@@ -4,7 +4,7 @@ import "strings"
 
 // DecodeConsumer does for consumers what DecodeRoute does for routes.
 func DecodeConsumer(raw []byte) (*Consumer, error) {
-	doc, err := decodeObject(raw)
+	doc, err := DecodeObject(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -13,7 +13,7 @@ func DecodeConsumer(raw []byte) (*Consumer, error) {
 
 // DecodeCredential does for credentials what DecodeRoute does for routes.
 func DecodeCredential(raw []byte) (*Credential, error) {
-	doc, err := decodeObject(raw)
+	doc, err := DecodeObject(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -22,7 +22,7 @@ func DecodeCredential(raw []byte) (*Credential, error) {
 
 // DecodePluginSet does for consumer groups, plugin configs and global rules what DecodeRoute does for routes.
 func DecodePluginSet(raw []byte) (*PluginSet, error) {
-	doc, err := decodeObject(raw)
+	doc, err := DecodeObject(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func DecodePluginSet(raw []byte) (*PluginSet, error) {
 
 // DecodeSSL does for certificates what DecodeRoute does for routes. The PEM is not parsed.
 func DecodeSSL(raw []byte) (*SSL, error) {
-	doc, err := decodeObject(raw)
+	doc, err := DecodeObject(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func DecodeSSL(raw []byte) (*SSL, error) {
 
 // DecodeProto does for protocol buffer definitions what DecodeRoute does for routes. The content is not parsed.
 func DecodeProto(raw []byte) (*Proto, error) {
-	doc, err := decodeObject(raw)
+	doc, err := DecodeObject(raw)
 	if err != nil {
 		return nil, err
 	}

@@ -11,13 +11,13 @@ import (
 // the end. Equal documents give equal bytes. doc is made of the types that schema.DecodeJSON returns.
 func Encode(doc any) ([]byte, error) {
 	if b, ok := appendValue(make([]byte, 0, firstBuffer), doc); ok {
-		return bytes.Clone(b), nil
+		return b, nil
 	}
 	return encodeSlowly(doc)
 }
 
-// firstBuffer holds most documents, in bytes.
-const firstBuffer = 1 << 10
+// firstBuffer holds most configurations of plugins, in bytes.
+const firstBuffer = 96
 
 // encodeSlowly is Encode as the library does it, for every type that it knows.
 func encodeSlowly(doc any) ([]byte, error) {

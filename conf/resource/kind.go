@@ -42,29 +42,30 @@ const (
 // secretManagers are the services that the contract keeps secrets in.
 var secretManagers = [...]string{"vault", "aws", "gcp"}
 
-// Kinds lists every kind of stored document, sorted by Segment.
-func Kinds() []Kind {
-	return []Kind{
-		{Segment: segmentConsumerGroups, Word: "consumer group", NoPost: true},
-		{Segment: segmentConsumers, Word: "consumer", NoPost: true, NoPatch: true, NoID: true},
-		{Segment: segmentCredentials, Word: "credential", Parent: segmentConsumers, NoPost: true, NoPatch: true},
-		{Segment: segmentGlobalRules, Word: "global rule", NoPost: true},
-		{Segment: segmentPluginConfigs, Word: "plugin config", NoPost: true},
-		{Segment: segmentPluginMetadata, Word: "plugin_metadata", NoPost: true, NoPatch: true, NoTimes: true},
-		{Segment: segmentProtos, Word: "proto", NoPatch: true},
-		{Segment: segmentRoutes, Word: "route"},
-		{Segment: segmentSecrets, Word: "secret", NoPost: true},
-		{Segment: segmentServices, Word: "service"},
-		{Segment: segmentSSLs, Word: "ssl"},
-		{Segment: segmentUpstreams, Word: "upstream"},
-	}
+// kinds are sorted by Segment.
+var kinds = [...]Kind{
+	{Segment: segmentConsumerGroups, Word: "consumer group", NoPost: true},
+	{Segment: segmentConsumers, Word: "consumer", NoPost: true, NoPatch: true, NoID: true},
+	{Segment: segmentCredentials, Word: "credential", Parent: segmentConsumers, NoPost: true, NoPatch: true},
+	{Segment: segmentGlobalRules, Word: "global rule", NoPost: true},
+	{Segment: segmentPluginConfigs, Word: "plugin config", NoPost: true},
+	{Segment: segmentPluginMetadata, Word: "plugin_metadata", NoPost: true, NoPatch: true, NoTimes: true},
+	{Segment: segmentProtos, Word: "proto", NoPatch: true},
+	{Segment: segmentRoutes, Word: "route"},
+	{Segment: segmentSecrets, Word: "secret", NoPost: true},
+	{Segment: segmentServices, Word: "service"},
+	{Segment: segmentSSLs, Word: "ssl"},
+	{Segment: segmentUpstreams, Word: "upstream"},
 }
+
+// Kinds lists every kind of stored document, sorted by Segment.
+func Kinds() []Kind { return slices.Clone(kinds[:]) }
 
 // KindOf finds the kind by its segment. A kind with a Parent is found too, though its paths start with the parent's segment.
 func KindOf(segment string) (Kind, bool) {
-	for _, k := range Kinds() {
-		if k.Segment == segment {
-			return k, true
+	for i := range kinds {
+		if kinds[i].Segment == segment {
+			return kinds[i], true
 		}
 	}
 	return Kind{}, false

@@ -64,7 +64,7 @@ func checkContent(k Kind, id string, doc map[string]any, env Env) *Error {
 		}
 	case segmentRoutes:
 		if refusal = checkRoute(doc, env); refusal == nil {
-			_, err = routeFrom(doc)
+			_, err = routeFrom(fields{doc: doc, judging: true})
 		}
 	case segmentConsumers:
 		if refusal = checkConsumer(id, doc, env); refusal == nil {

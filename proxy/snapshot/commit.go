@@ -24,6 +24,9 @@ func (st *Stage) Commit(revision uint64) {
 	}
 	st.commitConsumers()
 	st.commitFolders()
+	for _, key := range st.forget {
+		delete(c.left, key)
+	}
 	for key, doc := range st.left {
 		c.left[key] = doc
 		if unit := unitOf(key); unit == key {
@@ -181,6 +184,10 @@ func (st *Stage) commitRoute(key string, r *Route) {
 	var before, after *part
 	if old := c.routes[key]; old != nil {
 		before = &old.part
+		c.count(old.Name, -1)
+	}
+	if r != nil {
+		c.count(r.Name, 1)
 	}
 	if r == nil {
 		delete(c.routes, key)
@@ -195,23 +202,26 @@ func (st *Stage) commitRoute(key string, r *Route) {
 }
 
 // unused returns those of labels that have series and that no route in force can have, whether as its id or, with prefer_name, as its
-// name. Only a label with series is worth the walk through the names.
+// name.
 func (c *Compiler) unused(labels []string) []string {
-	free := make(map[string]bool, len(labels))
-	for _, l := range labels {
-		if c.routes["routes/"+l] == nil && c.opt.Meter.Recorded(l) {
-			free[l] = true
+	var free []string
+	slices.Sort(labels)
+	for _, l := range slices.Compact(labels) {
+		if c.routes["routes/"+l] == nil && c.names[l] == 0 && c.opt.Meter.Recorded(l) {
+			free = append(free, l)
 		}
 	}
-	if len(free) == 0 {
-		return nil
+	return free
+}
+
+// count takes note that by routes more have the name.
+func (c *Compiler) count(name string, by int) {
+	if name == "" {
+		return
 	}
-	for _, r := range c.routes {
-		if r.Name != "" {
-			delete(free, r.Name)
-		}
+	if c.names[name] += by; c.names[name] == 0 {
+		delete(c.names, name)
 	}
-	return slices.Collect(maps.Keys(free))
 }
 
 // release takes note that n routes less use s.

@@ -16,9 +16,18 @@ import (
 // defaultBranch names an upstream that has no name of its own.
 const defaultBranch = "default"
 
-// compileRoute compiles the route document key together with everything it refers to.
-func (st *Stage) compileRoute(key string, raw []byte) (*Route, error) {
-	doc, err := resource.DecodeRoute(raw)
+// compileRoute compiles the route document key together with everything it refers to. check may be nil, see Edit.
+func (st *Stage) compileRoute(key string, raw []byte, check func(doc map[string]any) error) (*Route, error) {
+	decoded, err := resource.DecodeObject(raw)
+	if err != nil {
+		return nil, err
+	}
+	if check != nil {
+		if err := check(decoded); err != nil {
+			return nil, refusal{err}
+		}
+	}
+	doc, err := resource.RouteFrom(decoded)
 	if err != nil {
 		return nil, err
 	}

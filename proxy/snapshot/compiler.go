@@ -38,6 +38,7 @@ type Compiler struct {
 	live  *Live
 
 	routes    map[string]*Route
+	names     map[string]int    // of routes, how many have each
 	hidden    map[string]*Route // of routes those with status 0, which no table has
 	consumers map[string]*consumer
 	groups    map[string]*group
@@ -81,7 +82,7 @@ type shared struct {
 func NewCompiler(live *Live, opt Options) (*Compiler, error) {
 	c := &Compiler{
 		opt: opt, live: live, kinds: map[string]*kind{},
-		routes: map[string]*Route{}, hidden: map[string]*Route{}, upstreams: map[string]*shared{},
+		routes: map[string]*Route{}, names: map[string]int{}, hidden: map[string]*Route{}, upstreams: map[string]*shared{},
 		deps: map[string][]string{}, users: map[string]map[string]bool{}, left: map[string][]byte{}, order: map[string]uint64{}, state: map[string]map[string]any{},
 		consumers: map[string]*consumer{}, groups: map[string]*group{}, folders: map[string]map[string]bool{},
 		table: route.New[*Route](opt.Mode), registry: newRegistry(), certs: map[string]*Certificate{}, tickets: &tls.Config{},

@@ -215,7 +215,7 @@ func BenchmarkOneEdit(b *testing.B) {
 			r := loaded(b, n)
 			docs := make([][]Edit, 1000)
 			for i := range docs {
-				docs[i] = []Edit{{fmt.Sprintf("routes/%d", i*7919%n), []byte(bench(i*7919%n, i))}}
+				docs[i] = []Edit{{Key: fmt.Sprintf("routes/%d", i*7919%n), Value: []byte(bench(i*7919%n, i))}}
 			}
 			b.ReportAllocs()
 			i := 0

@@ -185,7 +185,7 @@ func (b *builder) configure(list []configured, plugins []resource.Plugin, owner 
 			}
 			return nil, errors.New("unknown plugin [" + p.Name + "]")
 		}
-		c := configured{name: p.Name, owner: owner, kind: k}
+		c := configured{name: k.Name, owner: owner, kind: k} // not p.Name, which would be another copy for every route
 		var err error
 		if c.meta, err = metaOf(p.Value, k.Priority); err != nil {
 			return nil, pluginError(p.Name, err)

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -17,6 +18,9 @@ import (
 type Edit struct {
 	Key   string
 	Value []byte
+	// Check, when not nil, has the first word on the decoded Value of a route, which it must not change. It may be called by several
+	// goroutines at a time. What it refuses is left out as what does not compile is, but is not tried again.
+	Check func(doc map[string]any) error
 }
 
 // Lookup returns the document in force under key, nil when there is none.
@@ -48,7 +52,8 @@ type Stage struct {
 	mu, sharing sync.Mutex
 	lenient     bool
 	edits       map[string][]byte
-	routes      map[string]*Route // nil = removed, as in the following
+	checks      map[string]func(doc map[string]any) error // of edits
+	routes      map[string]*Route                         // nil = removed, as in the following
 	consumers   map[string]*consumer
 	groups      map[string]*group
 	globals     *globals // nil = unchanged
@@ -60,6 +65,7 @@ type Stage struct {
 	state       map[string]map[string]any
 	joined      map[string]bool            // parts of state that more than one unit asked for
 	left        map[string][]byte          // see Compiler.left
+	forget      []string                   // keys that are not left out any more, although nothing of them is in force
 	inert       map[string]map[string]bool // plugin that does not run -> keys of the documents that configure it
 
 	certs        map[string]*Certificate
@@ -79,6 +85,12 @@ func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error
 	}
 	for _, e := range edits {
 		st.edits[e.Key] = e.Value
+		if e.Check != nil {
+			if st.checks == nil {
+				st.checks = make(map[string]func(map[string]any) error, len(edits))
+			}
+			st.checks[e.Key] = e.Check
+		}
 	}
 	if err := st.compile(); err != nil {
 		st.Discard()
@@ -169,7 +181,12 @@ func (st *Stage) stageRoutes(keys []string) error {
 	warned := len(st.Warnings)
 	tries := make([]try[Route], len(keys))
 	Parallel(len(keys), func(i int) {
-		tries[i] = attempt(st, keys[i], false, func(raw []byte) (*Route, error) { return st.compileRoute(keys[i], raw) })
+		check := st.checks[keys[i]]
+		tries[i] = attempt(st, keys[i], false, func(raw []byte) (*Route, error) {
+			r, err := st.compileRoute(keys[i], raw, check)
+			check = nil // it is about the latest version, which comes first
+			return r, err
+		})
 	})
 	slices.Sort(st.Warnings[warned:])
 	remove := make([]string, 0, len(keys))
@@ -260,6 +277,11 @@ type try[U any] struct {
 	err     error  // why the latest version does not compile; unit is then made of the version in force, if of any
 }
 
+// refusal is the error of an Edit's Check.
+type refusal struct{ error }
+
+func (r refusal) Unwrap() error { return r.error }
+
 // attempt compiles the latest version of the document key. Does it not compile, then the version in force has to follow what it depends
 // on: it is compiled anew when that is edited, or, with follow, in any case.
 func attempt[U any](st *Stage, key string, follow bool, compile func(raw []byte) (*U, error)) (t try[U]) {
@@ -289,7 +311,13 @@ func (t *try[U]) settle(st *Stage, key string) (keep bool, err error) {
 	case !st.lenient && !t.retried:
 		return false, &Problem{key, t.err}
 	default:
-		st.leaveOut(key, t.doc, t.err)
+		var refused refusal
+		if errors.As(t.err, &refused) {
+			st.Problems = append(st.Problems, Problem{key, refused.error})
+			st.forget = append(st.forget, key)
+		} else {
+			st.leaveOut(key, t.doc, t.err)
+		}
 		return t.unit == nil, nil
 	}
 	return false, nil

@@ -97,8 +97,7 @@ func (q *request) identify(doc map[string]any) (string, error) {
 // documents returns those that a list request is about. ok is false when there is no such list: an owner that has none.
 func (a *API) documents(q *request) (items []store.Item, ok bool) {
 	if q.within != "" {
-		segment, _, _ := strings.Cut(q.key(), "/")
-		items = below(a.Plane.List(segment), q.key()+"/")
+		items = a.Plane.List(q.key())
 		return items, len(items) > 0
 	}
 	items = a.Plane.List(q.kind.Segment)
@@ -109,15 +108,4 @@ func (a *API) documents(q *request) (items []store.Item, ok bool) {
 		})
 	}
 	return items, true
-}
-
-// below returns the items whose keys begin with prefix; items is not changed.
-func below(items []store.Item, prefix string) []store.Item {
-	var found []store.Item
-	for _, item := range items {
-		if strings.HasPrefix(item.Key, prefix) {
-			found = append(found, item)
-		}
-	}
-	return found
 }

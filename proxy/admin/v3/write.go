@@ -204,7 +204,7 @@ func (a *API) removeConsumer(q *request, key string) (proxy.Result, error) {
 	var err error
 	for range races {
 		var changes []proxy.Change
-		for _, item := range below(a.Plane.List(consumersSegment), key+"/") {
+		for _, item := range a.Plane.List(key) {
 			changes = append(changes, a.deletion(q, item.Key))
 		}
 		changes = append(changes, a.deletion(q, key))
