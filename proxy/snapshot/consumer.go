@@ -38,11 +38,15 @@ func (r registry) with(c *consumer) registry {
 	return r
 }
 
-// without returns a registry that does not have c.
+// without returns a registry that does not have c. What others have is not touched.
 func (r registry) without(c *consumer) registry {
-	r.principals = r.principals.without(c.name)
+	if p, _ := r.principals.getString(c.name); p == c.principal {
+		r.principals = r.principals.without(c.name)
+	}
 	for _, got := range c.credentials {
-		r.credentials = r.credentials.without(got.key)
+		if now, _ := r.credentials.getString(got.key); now == got {
+			r.credentials = r.credentials.without(got.key)
+		}
 	}
 	return r
 }

@@ -123,6 +123,25 @@ func TestConsumersThatDoNotCompile(t *testing.T) {
 	}
 }
 
+// Whoever was to take over what another keeps does not get it, and gets it once the other is gone.
+func TestTakeOverOfWhatIsKept(t *testing.T) {
+	r := newRig(t)
+	r.put("consumers/bb", `{"username":"bb","plugins":{"auth":{"key":"k"}}}`)
+	left := r.offer("consumers/aa", `{"username":"aa","plugins":{"auth":{"key":"k"}}}`, "consumers/bb", `{"username":"bb","plugins":{"mid":{"fail":true}}}`)
+	slices.Sort(left)
+	if !slices.Equal(left, []string{"consumers/aa", "consumers/bb"}) || r.who("k") != "bb" {
+		t.Errorf("left out %v, k is %q", left, r.who("k"))
+	}
+	r.offer("consumers/bb", "")
+	if r.who("k") != "aa" {
+		t.Errorf("after bb went, k is %q", r.who("k"))
+	}
+	r.put("consumers/aa", "")
+	if r.who("k") != "" || len(r.c.left) != 0 {
+		t.Errorf("in the end k is %q, left out %v", r.who("k"), r.c.left)
+	}
+}
+
 // An edit of a group costs what the group costs, however many consumers it has.
 func TestGroups(t *testing.T) {
 	r := newRig(t)
@@ -180,6 +199,16 @@ func TestGlobalRules(t *testing.T) {
 	if left := r.offer("global_rules/4", `{"id":"4","plugins":{"high":{"fail":true}}}`); !slices.Contains(left, "global_rules/4") || global() != "mid" {
 		t.Errorf("left out %v, in force: %s", left, global())
 	}
+	// It is not taken for recovered when another rule is edited.
+	st, err = r.c.Stage(r.lookup, edits([]string{"global_rules/5", `{"id":"5","plugins":{}}`}), true)
+	if err != nil || len(st.Recovered) != 0 {
+		t.Errorf("%v, recovered %v", err, st.Recovered)
+	}
+	r.commit(st, []string{"global_rules/5", `{"id":"5","plugins":{}}`})
+	if r.c.left["global_rules/4"] == nil {
+		t.Errorf("left out: %v", r.c.left)
+	}
+	r.put("global_rules/5", "")
 	r.put("global_rules/3", `{"id":"3","plugins":{"mid":{"id":"again"}}}`)
 	r.offer("global_rules/3", "", "global_rules/4", "")
 	if global() != "low" || len(r.c.left) != 0 {

@@ -22,6 +22,7 @@ func (s *Snapshot) Global() *phase.Chain { return s.global }
 // not compile stays as it was when the stage is lenient.
 func (st *Stage) compileGlobals() (*globals, error) {
 	docs := map[string][]byte{} // of the rules that take part
+	var again []string          // those that had been left out
 	for _, key := range st.globalKeys() {
 		doc, retried := st.latest(key)
 		if doc == nil {
@@ -29,12 +30,20 @@ func (st *Stage) compileGlobals() (*globals, error) {
 		}
 		docs[key] = doc
 		if retried {
-			st.Recovered = append(st.Recovered, key)
+			again = append(again, key)
 		}
 	}
+	var deps []string // of every version that was tried
 	for {
 		g, failed, err := st.buildGlobals(docs)
+		deps = append(deps, st.deps[globalUnit]...)
 		if err == nil {
+			for _, key := range again {
+				if _, left := st.left[key]; !left {
+					st.Recovered = append(st.Recovered, key)
+				}
+			}
+			st.deps[globalUnit] = deps // a rule that was left out is tried again when what it needs is edited
 			return g, nil
 		}
 		tried := docs[failed]
@@ -43,7 +52,6 @@ func (st *Stage) compileGlobals() (*globals, error) {
 			return nil, &Problem{failed, err}
 		}
 		st.leaveOut(failed, tried, err)
-		st.deps[failed] = st.deps[globalUnit]
 		// The version in force stands in, unless it is what has just failed.
 		if stands := st.docs(failed); stands != nil && string(stands) != string(tried) {
 			docs[failed] = stands

@@ -165,6 +165,8 @@ func (st *Stage) compile() error {
 	if err := st.stageRoutes(u.routes); err != nil {
 		return err
 	}
+	// What compiled and was taken back has not recovered.
+	st.Recovered = slices.DeleteFunc(st.Recovered, func(key string) bool { _, left := st.left[key]; return left })
 	st.warnOfInert()
 	return nil
 }
@@ -232,28 +234,54 @@ func (st *Stage) stageGroup(key string) error {
 }
 
 // stageConsumers takes all that are affected out of the registry before it puts their next versions in, so that one can take over what
-// another gives up.
+// another gives up. One whose next version does not compile keeps what it has, also when somebody was about to take it over: that one
+// is compiled again then, and does not get it.
 func (st *Stage) stageConsumers(keys []string) error {
 	for _, key := range keys {
 		if old := st.c.consumers[key]; old != nil {
 			st.registry = st.registry.without(old)
 		}
 	}
-	for _, key := range keys {
-		c, keep, err := settle(st, key, true, func(raw []byte) (*consumer, error) { return st.compileConsumer(key, raw) })
-		if err != nil {
-			return err
+	for todo := keys; len(todo) > 0; {
+		var kept []*consumer
+		for _, key := range todo {
+			c, keep, err := settle(st, key, true, func(raw []byte) (*consumer, error) { return st.compileConsumer(key, raw) })
+			switch {
+			case err != nil:
+				return err
+			case keep && st.c.consumers[key] != nil:
+				kept = append(kept, st.c.consumers[key])
+			case !keep:
+				if st.consumers[key] = c; c != nil {
+					st.registry = st.registry.with(c)
+				}
+			}
 		}
-		if keep {
-			c = st.c.consumers[key]
-		} else {
-			st.consumers[key] = c
-		}
-		if c != nil {
-			st.registry = st.registry.with(c)
+		todo = nil
+		for _, old := range kept {
+			todo = append(todo, st.evict(old)...)
+			st.registry = st.registry.with(old)
 		}
 	}
 	return nil
+}
+
+// evict takes back the consumers of the stage that show what old shows, and returns their keys.
+func (st *Stage) evict(old *consumer) (keys []string) {
+	for _, held := range old.credentials {
+		other, taken := st.registry.credentials.getString(held.key)
+		if !taken {
+			continue
+		}
+		key := unitOf(other.owner)
+		if c := st.consumers[key]; c != nil {
+			st.registry = st.registry.without(c)
+			c.close()
+			delete(st.consumers, key)
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // latest returns the document key as it is to be from now on, nil when there is none. retried says that it was left out before and is
