@@ -209,7 +209,7 @@ func (a *Applier) submit(ctx context.Context, f func()) error {
 // for the audit; "" when somebody else writes it down.
 func (a *Applier) commit(st *snapshot.Stage, revision uint64, put []store.Item, removed []string, from string) {
 	if from != "" && a.audit != nil {
-		a.auditAll(put, removed, from)
+		a.auditAll(put, removed, revision, from)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -235,7 +235,7 @@ func (a *Applier) commit(st *snapshot.Stage, revision uint64, put []store.Item, 
 }
 
 // auditAll writes down what is about to change, one line for each document.
-func (a *Applier) auditAll(put []store.Item, removed []string, from string) {
+func (a *Applier) auditAll(put []store.Item, removed []string, revision uint64, from string) {
 	line := func(key string, after []byte, revision uint64) {
 		old, had := a.docs.get(key)
 		done := "changed"
@@ -256,7 +256,7 @@ func (a *Applier) auditAll(put []store.Item, removed []string, from string) {
 	}
 	for _, key := range removed {
 		if _, had := a.docs.get(key); had {
-			line(key, nil, 0)
+			line(key, nil, revision)
 		}
 	}
 }

@@ -72,7 +72,12 @@ func (c checks) CredentialOwner(plugin string, conf map[string]any, except strin
 		return "", ""
 	}
 	attr, owner = c.Compiler.CredentialOwner(plugin, conf, except)
-	if owner != "" && !c.Exists(owner) {
+	if owner == "" {
+		return "", ""
+	}
+	plugins, _ := resource.Members(c.Document(owner))["plugins"].(map[string]any)
+	its, _ := plugins[plugin].(map[string]any)
+	if its == nil || its[attr] != conf[attr] { // it goes, or gives the identity up, with the same change
 		return "", ""
 	}
 	return attr, owner
@@ -82,14 +87,16 @@ func (c checks) Lenient(name string) bool { return c.a.lenient != nil && c.a.len
 
 // everything is a world in which any reference leads somewhere: what an event refers to may come later, and a request meets what is
 // missing with a fault.
-type everything struct{ a *Applier }
+type everything struct{}
 
 func (everything) Exists(key string) bool {
 	_, _, err := splitKey(key)
 	return err == nil
 }
 
-func (e everything) Document(key string) []byte { return e.a.inForce(key) }
+// Document knows no other document: what it says now is not what decides about this one, because it may be another a moment later, and
+// nobody would judge this one again.
+func (everything) Document(string) []byte { return nil }
 
 // view is what is in force, changed by edits; a nil value is a deletion.
 type view struct {

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 
+	"headgate/conf/resource"
 	"headgate/conf/store"
 	"headgate/proxy/snapshot"
 )
@@ -174,7 +175,7 @@ func (a *Applier) judge(items []store.Item) []error {
 	snapshot.Parallel(len(items), func(i int) {
 		key := items[i].Key
 		if kind, id, err := splitKey(key); err == nil && !isInternal(key) && !a.inline[key] && a.checkOf(key) == nil {
-			verdicts[i] = a.validate(kind, id, items[i].Value, everything{a})
+			verdicts[i] = a.validate(kind, id, items[i].Value, everything{})
 		}
 	})
 	return verdicts
@@ -187,13 +188,22 @@ func (a *Applier) checkOf(key string) func(doc map[string]any) error {
 	if err != nil || kind.Segment != "routes" {
 		return nil
 	}
-	return func(doc map[string]any) error { return a.validateDecoded(kind, id, doc, everything{a}) }
+	return func(doc map[string]any) error { return a.validateDecoded(kind, id, doc, everything{}) }
 }
 
 // leaveOut takes note of a document that cannot be used.
 func (a *Applier) leaveOut(l leftOut) {
+	l.why = redacted{l.why}
 	a.logf("%s from the store is left out: %v", l.Key, l.why)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.left[l.Key] = l
 }
+
+// redacted is an error whose text does not quote the document: the log and the control API are not for secrets.
+type redacted struct{ error }
+
+func (r redacted) Error() string { return resource.Redact(r.error.Error()) }
+
+// Unwrap returns the error itself.
+func (r redacted) Unwrap() error { return r.error }

@@ -479,7 +479,7 @@ func TestChangesOfTheStoreAreAudited(t *testing.T) {
 	defer r.mu.Unlock()
 	want := []string{
 		"from=store routes/1: created +plugins.tag +uri, revision 0 -> 2", "from=store routes/1: changed ~uri, revision 2 -> 3",
-		"from=store routes/1: deleted -plugins.tag -uri, revision 3 -> 0", "from=file routes/file: changed ~uri, revision 1 -> 2",
+		"from=store routes/1: deleted -plugins.tag -uri, revision 3 -> 4", "from=file routes/file: changed ~uri, revision 1 -> 2",
 	}
 	if !slices.Equal(r.audited, want) {
 		t.Errorf("audited:\n%s", strings.Join(r.audited, "\n"))

@@ -3,6 +3,7 @@ package main
 import (
 	"log"
 	"os"
+	"sync"
 
 	"headgate/conf"
 )
@@ -10,7 +11,10 @@ import (
 // auditLog is where applied changes are written down, one line each.
 type auditLog struct {
 	logf func(format string, args ...any) // nil drops the lines
-	file *os.File                         // nil unless they have a file of their own
+	path string                           // "" unless they have a file of their own
+
+	mu   sync.Mutex
+	file *os.File
 }
 
 // openAudit opens the log that path names; see conf.Audit.
@@ -21,11 +25,37 @@ func openAudit(path string, logf func(string, ...any)) (*auditLog, error) {
 	case conf.AuditStderr:
 		return &auditLog{logf: logf}, nil
 	}
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
+	a := &auditLog{path: path}
+	if err := a.reopen(); err != nil {
 		return nil, err
 	}
-	return &auditLog{logf: log.New(f, "", log.LstdFlags|log.LUTC).Printf, file: f}, nil
+	a.logf = log.New(a, "", log.LstdFlags|log.LUTC).Printf
+	return a, nil
+}
+
+// reopen opens the file anew, after its rotation. When it fails the file that is open stays in use.
+func (a *auditLog) reopen() error {
+	if a.path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(a.path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.file != nil {
+		_ = a.file.Close()
+	}
+	a.file = f
+	return nil
+}
+
+// Write implements io.Writer.
+func (a *auditLog) Write(line []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.file.Write(line)
 }
 
 func (a *auditLog) line(text string) {
@@ -35,6 +65,8 @@ func (a *auditLog) line(text string) {
 }
 
 func (a *auditLog) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.file != nil {
 		_ = a.file.Close()
 	}

@@ -166,6 +166,9 @@ func runCommand(file string, stderr io.Writer) error {
 				if err := p.log.Reopen(); err != nil {
 					logger.Printf("access log: %v", err)
 				}
+				if err := p.audit.reopen(); err != nil {
+					logger.Printf("audit log: %v", err)
+				}
 			default:
 				go func() { // a second signal ends the process at once
 					<-signals

@@ -234,7 +234,7 @@ func wrongDocuments(err error) map[string]error {
 	}
 	wrong := make(map[string]error, len(bad))
 	for _, b := range bad {
-		wrong[b.Key] = b.Err
+		wrong[b.Key] = errors.New(resource.Redact(b.Err.Error())) // it is logged
 	}
 	return wrong
 }

@@ -52,6 +52,7 @@ type Stage struct {
 	mu, sharing sync.Mutex
 	lenient     bool
 	edits       map[string][]byte
+	folders     map[string][]string                       // keys of edits that are compiled together with their siblings
 	checks      map[string]func(doc map[string]any) error // of edits
 	routes      map[string]*Route                         // nil = removed, as in the following
 	consumers   map[string]*consumer
@@ -85,6 +86,12 @@ func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error
 	}
 	for _, e := range edits {
 		st.edits[e.Key] = e.Value
+		if folder, listed := folderOf(e.Key); listed {
+			if st.folders == nil {
+				st.folders = map[string][]string{}
+			}
+			st.folders[folder] = append(st.folders[folder], e.Key)
+		}
 		if e.Check != nil {
 			if st.checks == nil {
 				st.checks = make(map[string]func(map[string]any) error, len(edits))
@@ -418,22 +425,18 @@ func unitOf(key string) string {
 
 // credentialKeys returns the keys of the credentials of the consumer key, as they will be after the change, sorted.
 func (st *Stage) credentialKeys(key string) []string {
-	return st.c.keysBelow(key+"/credentials", st.edits)
+	folder := key + "/credentials"
+	return st.c.keysBelow(folder, st.folders[folder])
 }
 
 // globalKeys does the same for global rules.
-func (st *Stage) globalKeys() []string { return st.c.keysBelow(globalUnit, st.edits) }
+func (st *Stage) globalKeys() []string { return st.c.keysBelow(globalUnit, st.folders[globalUnit]) }
 
-// keysBelow returns the keys of the documents below a folder that have been seen, and those among edits, sorted.
-func (c *Compiler) keysBelow(folder string, edits map[string][]byte) []string {
-	keys := slices.Collect(maps.Keys(c.folders[folder]))
-	for key := range edits {
-		if in, listed := folderOf(key); listed && in == folder && !c.folders[folder][key] {
-			keys = append(keys, key)
-		}
-	}
+// keysBelow returns the keys of the documents below a folder that have been seen, and those of more, sorted.
+func (c *Compiler) keysBelow(folder string, more []string) []string {
+	keys := slices.AppendSeq(slices.Clone(more), maps.Keys(c.folders[folder]))
 	slices.Sort(keys)
-	return keys
+	return slices.Compact(keys)
 }
 
 // folderOf returns the folder of a document that is compiled together with its siblings.

@@ -14,16 +14,10 @@ import (
 const ownDir = "headgate/fence/"
 
 // Document tells documents from what else APISIX keeps under its prefix: the directories' init_dir placeholders, gen_id, the list of
-// plugins, and reports of its instances.
-func Document(key string, value []byte) bool {
-	switch {
-	case strings.HasSuffix(key, "/"), key == "gen_id", key == "plugins", strings.HasPrefix(key, "data_plane/"):
-		return false
-	case value == nil:
-		return true
-	}
-	trimmed := bytes.TrimLeft(value, " \t\r\n")
-	return len(trimmed) > 0 && trimmed[0] == '{'
+// plugins, and reports of its instances. It goes by the key alone: what stands under the key of a document and is none has to be seen,
+// or nobody could say that it is wrong, nor replace it.
+func Document(key string, _ []byte) bool {
+	return !strings.HasSuffix(key, "/") && key != "gen_id" && key != "plugins" && !strings.HasPrefix(key, "data_plane/")
 }
 
 // keys translates between documents' keys and etcd's.

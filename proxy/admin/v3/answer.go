@@ -93,6 +93,8 @@ func (a *API) fail(ctx *fasthttp.RequestCtx, err error) int {
 	case errors.As(err, &refused):
 	case errors.Is(err, store.ErrConflict):
 		refused = &resource.Error{Status: 503, Msg: store.ErrConflict.Error()}
+	case errors.Is(err, store.ErrTooLarge):
+		refused = &resource.Error{Status: 413, Msg: err.Error()}
 	case errors.Is(err, store.ErrUnavailable):
 		refused = &resource.Error{Status: 503, Msg: err.Error()}
 	case errors.Is(err, context.DeadlineExceeded):

@@ -216,8 +216,13 @@ func (a *API) removeConsumer(q *request, key string) (proxy.Result, error) {
 		if _, there := a.Plane.Get(key); !there { // somebody else was faster
 			return proxy.Result{}, resource.KeyNotFound()
 		}
-		if !errors.Is(err, store.ErrConflict) && !isNotFound(err) {
-			break
+		switch {
+		case errors.Is(err, store.ErrTooLarge) && len(changes) > 2: // APISIX deletes them one by one, too
+			if _, err = a.applyAll(q, changes[:len(changes)/2]); err != nil && !errors.Is(err, store.ErrTooLarge) {
+				return proxy.Result{}, err
+			}
+		case !errors.Is(err, store.ErrConflict) && !isNotFound(err):
+			return proxy.Result{}, err
 		}
 	}
 	return proxy.Result{}, err
