@@ -21,6 +21,7 @@ type Applier struct {
 	offload  *offload.Pool
 	lenient  func(name string) bool
 	readOnly string
+	assume   bool
 	audit    func(line string)
 	logf     func(format string, args ...any)
 
@@ -66,6 +67,8 @@ type ApplierOptions struct {
 	Lenient func(name string) bool
 	// ReadOnly, when not empty, says why nobody can edit documents through Plane.
 	ReadOnly string
+	// Assume takes it that what an inline resource refers to exists: for a trial without the store that has it.
+	Assume bool
 	// Audit gets one line for every document that changed in another way than through Plane. May be nil.
 	Audit func(line string)
 	Logf  func(format string, args ...any)
@@ -89,7 +92,7 @@ const (
 func StartApplier(ctx context.Context, o ApplierOptions) (*Applier, error) {
 	a := &Applier{
 		compiler: o.Compiler, store: o.Store, offload: o.Offload, lenient: o.Lenient,
-		readOnly: o.ReadOnly, audit: o.Audit, logf: o.Logf,
+		readOnly: o.ReadOnly, assume: o.Assume, audit: o.Audit, logf: o.Logf,
 		mailbox: make(chan func()), done: make(chan struct{}),
 		docs: newDocuments(), inline: map[string]bool{}, left: map[string]leftOut{},
 		hidden: map[string]store.Item{}, deleted: map[string]uint64{}, changes: map[string]*meter.Counter{},

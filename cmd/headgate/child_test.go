@@ -236,6 +236,27 @@ nodes = { "127.0.0.1:80" = -1 }
 }
 
 // What only compiling shows is told with its line as well.
+// What a reload takes, a start takes: a resource of the file may refer to what is stored.
+func TestStartWithReferencesIntoTheStore(t *testing.T) {
+	dir := t.TempDir()
+	store := fmt.Sprintf("[store]\npath = %q\n", filepath.Join(dir, "headgate.db"))
+	c := startChild(t, dir, "run", "-c", childConfig(t, dir, store))
+	client := newClient(t)
+	put := send(t, client, "PUT", "http://"+c.addr("admin")+"/apisix/admin/upstreams/stored", `{"nodes":{"127.0.0.1:1":1}}`, "X-API-KEY: "+adminKey)
+	if put.status != 201 {
+		t.Fatal(put)
+	}
+	file := childConfig(t, dir, store+"[[routes]]\nid = \"r\"\nuri = \"/r\"\nupstream_id = \"stored\"\n")
+	c.signal(syscall.SIGHUP)
+	c.says("is in force")
+	c.signal(syscall.SIGTERM)
+	c.wait()
+	again := startChild(t, dir, "run", "-c", file)
+	if got := send(t, client, "GET", "http://"+again.addr("control")+"/v1/route/r", ""); got.status != 200 {
+		t.Error(got)
+	}
+}
+
 func TestCheckCompiles(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "bad.toml"), `[[routes]]

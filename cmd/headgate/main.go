@@ -127,8 +127,17 @@ func check(file string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := checkResources(c); err != nil {
+	if err := checkResources(c, false); err != nil {
 		return err
+	}
+	if c.Store.Provider == conf.StoreFile {
+		s, err := openFile(c, func(string, ...any) {})
+		if err != nil {
+			return err
+		}
+		if err := s.Close(); err != nil {
+			return err
+		}
 	}
 	for _, w := range c.Warnings(time.Now()) {
 		fmt.Fprintf(stdout, "warning: %s\n", w)
@@ -143,7 +152,8 @@ func runCommand(file string, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := checkResources(c); err != nil { // before anything is created
+	// Before anything is created. When all that is missing is what the resources refer to, it may be in the store: start will ask.
+	if err := checkResources(c, false); err != nil && checkResources(c, true) != nil {
 		return err
 	}
 	logger := log.New(stderr, "", log.LstdFlags|log.LUTC)

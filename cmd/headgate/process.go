@@ -133,7 +133,7 @@ func (p *process) openParts(c *conf.Config) (err error) {
 		Compiler: p.compiler, Store: p.store, Offload: p.offload, Meter: p.meter, Logf: p.logf, Inline: inline,
 		Lenient: lenience(c), ReadOnly: readOnly(c), Audit: p.audit.line,
 	}); err != nil {
-		return err
+		return located(c, err)
 	}
 	p.server, err = p.newServer(c, live)
 	return err

@@ -186,8 +186,8 @@ func isVariable(name string) bool {
 }
 
 // checkResources compiles the resources of the file as run would, and publishes them nowhere. Settings that only other rooms can judge
-// are checked first.
-func checkResources(c *conf.Config) error {
+// are checked first. assume is that of tryDocuments.
+func checkResources(c *conf.Config, assume bool) error {
 	if problems := checkSettings(c); len(problems) > 0 {
 		return problems
 	}
@@ -195,11 +195,12 @@ func checkResources(c *conf.Config) error {
 	if err != nil {
 		return err
 	}
-	return located(c, tryDocuments(c, inline))
+	return located(c, tryDocuments(c, inline, assume))
 }
 
-// tryDocuments compiles docs as a gateway configured with c would, and throws the result away.
-func tryDocuments(c *conf.Config, docs map[string][]byte) error {
+// tryDocuments compiles docs as a gateway configured with c would, and throws the result away. assume lets them refer to what a store may
+// hold.
+func tryDocuments(c *conf.Config, docs map[string][]byte, assume bool) error {
 	m := meter.New("")
 	pool, err := offload.New(1, func(any) {})
 	if err != nil {
@@ -215,7 +216,7 @@ func tryDocuments(c *conf.Config, docs map[string][]byte) error {
 	nowhere := mem.Open()
 	defer nowhere.Close()
 	a, err := proxy.StartApplier(context.Background(), proxy.ApplierOptions{
-		Compiler: compiler, Store: nowhere, Offload: pool, Meter: m, Inline: docs, Lenient: lenience(c), Logf: func(string, ...any) {},
+		Compiler: compiler, Store: nowhere, Offload: pool, Meter: m, Inline: docs, Assume: assume, Lenient: lenience(c), Logf: func(string, ...any) {},
 	})
 	if err == nil {
 		a.Close()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"time"
@@ -59,9 +60,17 @@ func openEtcd(e conf.Etcd) (store.Store, error) {
 
 // openFile opens the provider whose documents are one file. A version of it that the gateway could not run as a whole is not taken.
 func openFile(c *conf.Config, logf func(string, ...any)) (store.Store, error) {
+	inline, err := inlineDocuments(c) // they come into force together, and may refer to each other
+	if err != nil {
+		return nil, err
+	}
 	s, err := file.Open(c.Store.File.Path, file.Options{
 		Interval: c.Store.File.Interval.Std(), Getenv: os.LookupEnv, Logf: logf,
-		Check: func(docs map[string][]byte) map[string]error { return wrongDocuments(tryDocuments(c, docs)) },
+		Check: func(docs map[string][]byte) map[string]error {
+			all := maps.Clone(docs)
+			maps.Copy(all, inline) // which hide those of the file
+			return wrongDocuments(tryDocuments(c, all, false))
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("store.file: %w", err)
