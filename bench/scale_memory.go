@@ -60,19 +60,20 @@ func parseMemory(text string) (memory, error) {
 // nothing counts that was in use before, and returns what is left then.
 func (r *scaleRun) memory(ctx context.Context) (memory, error) {
 	first, err := r.readMemory(ctx)
-	for now := first; err == nil; {
-		const patience = 300
-		for range patience {
-			// A refused write is read and decoded, and changes nothing.
-			refused := []byte(`{"desc":"` + strings.Repeat("x", 1<<20) + `"}`)
-			if _, _, err = r.call(ctx, http.MethodPut, "http://"+r.params.Admin+"/apisix/admin/routes/none", refused); err != nil {
-				return memory{}, err
-			}
-			if now, err = r.readMemory(ctx); err != nil || now.cycles >= first.cycles+2 {
-				return now, err
-			}
-		}
-		return now, fmt.Errorf("no collection within %d requests", patience)
+	if err != nil {
+		return memory{}, err
 	}
-	return first, err
+	const patience = 300
+	for range patience {
+		// A refused write is read and decoded, and changes nothing.
+		refused := []byte(`{"desc":"` + strings.Repeat("x", 1<<20) + `"}`)
+		if _, _, err := r.call(ctx, http.MethodPut, "http://"+r.params.Admin+"/apisix/admin/routes/none", refused); err != nil {
+			return memory{}, err
+		}
+		now, err := r.readMemory(ctx)
+		if err != nil || now.cycles >= first.cycles+2 {
+			return now, err
+		}
+	}
+	return memory{}, fmt.Errorf("no collection within %d requests", patience)
 }

@@ -172,8 +172,6 @@ func (c *client) state() tls.ConnectionState { return c.Conn.(*tls.Conn).Connect
 // got is which certificate the gateway has shown.
 func (c *client) got() *big.Int { return c.state().PeerCertificates[0].SerialNumber }
 
-const hello = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
-
 // sayTo asks for path of host.
 func (c *client) sayTo(host, path string) *client {
 	c.t.Helper()

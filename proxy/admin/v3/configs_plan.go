@@ -119,13 +119,15 @@ func (p *plan) check() error {
 			replaced[key] = v
 		}
 	}
-	for _, m := range resource.ValidateConfigs(replaced, configsEnv{p.api.Checks, p.api.Lenient}) {
-		if strings.HasPrefix(m.Error, "found duplicate ") {
-			return resource.Invalid(m.Error)
-		}
-		return resource.Invalid(fmt.Sprintf("invalid %s at index %d, err: %s", m.ResourceType, m.Index, m.Error))
+	mistakes := resource.ValidateConfigs(replaced, configsEnv{p.api.Checks, p.api.Lenient})
+	if len(mistakes) == 0 {
+		return nil
 	}
-	return nil
+	m := mistakes[0]
+	if strings.HasPrefix(m.Error, "found duplicate ") {
+		return resource.Invalid(m.Error)
+	}
+	return resource.Invalid(fmt.Sprintf("invalid %s at index %d, err: %s", m.ResourceType, m.Index, m.Error))
 }
 
 // wanted holds documents by store key, in the order of the array.

@@ -79,6 +79,8 @@ func (h *harness) control(method, target string) answer {
 	ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, nil)
 	control.Handler(control.Options{Plane: h.plane, Plugins: standInPlugins{}})(ctx)
 	a := answer{status: ctx.Response.StatusCode(), body: string(ctx.Response.Body()), header: map[string][]string{}}
-	ctx.Response.Header.VisitAll(func(name, value []byte) { a.header[string(name)] = append(a.header[string(name)], string(value)) })
+	for name, value := range ctx.Response.Header.All() {
+		a.header[string(name)] = append(a.header[string(name)], string(value))
+	}
 	return a
 }
