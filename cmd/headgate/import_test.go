@@ -168,8 +168,10 @@ func (i imported) serves(t *testing.T, accessLog string, stable *upstreamServer)
 	if seen := stable.take(); len(seen) == 0 || seen[0].target != "/v1/7" {
 		t.Errorf("the upstream saw %+v", seen)
 	}
-	if a := send(t, i.client, "POST", url+"/test", strings.Repeat("x", 1<<20+1)); a.status != http.StatusRequestEntityTooLarge {
-		t.Errorf("a body that is too large: %v", a)
+	// The head alone: what the gateway does not read of a body may cost the client the answer.
+	res, _, err := dialWire(t, i.addr("gateway")).exchange("POST /test HTTP/1.1\r\nHost: a\r\nContent-Length: 1048577\r\n\r\n")
+	if err != nil || res.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body that is too large: %v, %v", res, err)
 	}
 	if a := send(t, i.client, "GET", "http://"+i.addr("control")+"/v1/route/1", ""); a.status != http.StatusOK || !strings.Contains(a.body, `"uri":"/orders/*"`) {
 		t.Errorf("the control API: %v", a)
