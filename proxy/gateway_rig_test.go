@@ -29,7 +29,7 @@ import (
 )
 
 // patience bounds every wait of the tests; none of them depends on its length.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // gateRig is a gateway on loopback with plugins that do what a test says.
 type gateRig struct {

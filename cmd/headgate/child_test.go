@@ -141,7 +141,19 @@ func (c *child) addr(name string) string {
 // says waits for text in what the process logs.
 func (c *child) says(text string) {
 	c.t.Helper()
-	eventually(c.t, fmt.Sprintf("%q in the log", text), func() bool { return strings.Contains(c.stderr.String(), text) })
+	eventually(c.t, fmt.Sprintf("%q in the log", text), func() bool {
+		if strings.Contains(c.stderr.String(), text) {
+			return true
+		}
+		select {
+		case <-c.ended:
+			if !strings.Contains(c.stderr.String(), text) {
+				c.t.Fatalf("the process has ended (%v) without saying %q", c.err, text)
+			}
+		default:
+		}
+		return false
+	})
 }
 
 // writeFile writes a file of the test.

@@ -81,7 +81,7 @@ func startDemo(o demoOptions, logf func(format string, args ...any)) (_ *demo, e
 	if err != nil {
 		return nil, err
 	}
-	if d.process, err = start(c, logf); err != nil {
+	if d.process, err = start(context.Background(), c, logf); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

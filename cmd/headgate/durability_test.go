@@ -234,6 +234,28 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// A signal that comes while the process starts is obeyed, too: none of them kills it, and SIGTERM ends what the start waits for.
+func TestSignalWhileStarting(t *testing.T) {
+	nobody, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nobody.Close()
+	dir := t.TempDir()
+	c := startChild(t, dir, "run", "-c", childConfig(t, dir, fmt.Sprintf(
+		"[store]\nprovider = \"etcd\"\n[store.etcd]\nendpoints = [\"http://%s\"]\nstartup_retry = 1000\n", nobody.Addr())))
+	if conn, err := nobody.Accept(); err == nil { // by now it listens to signals
+		defer conn.Close()
+	}
+	c.signal(syscall.SIGHUP)
+	c.signal(syscall.SIGUSR1)
+	c.signal(syscall.SIGTERM)
+	c.says("ends as soon as the start does")
+	if status := c.wait(); status != 1 || !strings.Contains(c.stderr.String(), "store.etcd") {
+		t.Errorf("status %d", status)
+	}
+}
+
 // TestDrainTimeout: what never ends is cut when drain_timeout is over, and the exit status tells.
 func TestDrainTimeout(t *testing.T) {
 	slow := newScripted(t)

@@ -29,7 +29,7 @@ const (
 	viewerKey = "a-viewer-key-of-at-least-32-characters"
 
 	// patience bounds every wait of the suite; nothing is expected to take anywhere near as long.
-	patience = 10 * time.Second
+	patience = 30 * time.Second
 )
 
 func TestMain(m *testing.M) {
@@ -113,7 +113,7 @@ func startGate(t testing.TB, c *conf.Config) *gate {
 	t.Helper()
 	g := &gate{t: t, client: newClient(t), logged: &logLines{}}
 	var err error
-	if g.process, err = start(c, g.logged.printf); err != nil {
+	if g.process, err = start(context.Background(), c, g.logged.printf); err != nil {
 		t.Fatalf("start: %v\n%s", err, g.logged)
 	}
 	g.addr = g.gateways[0].Addr().String()

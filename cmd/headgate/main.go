@@ -157,36 +157,78 @@ func runCommand(file string, stderr io.Writer) error {
 		return err
 	}
 	logger := log.New(stderr, "", log.LstdFlags|log.LUTC)
-	p, err := start(c, logger.Printf)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	p, early, err := begin(c, logger.Printf, signals)
 	if err != nil {
 		return err
 	}
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
+	for _, s := range early {
+		if ends, err := p.obey(s, file, signals); ends {
+			return err
+		}
+	}
 	for {
 		select {
 		case err := <-p.failed:
 			p.stop(context.Background())
 			return err
 		case s := <-signals:
-			switch s {
-			case syscall.SIGHUP:
-				p.reloadFile(file)
-			case syscall.SIGUSR1:
-				if err := p.log.Reopen(); err != nil {
-					logger.Printf("access log: %v", err)
-				}
-				if err := p.audit.reopen(); err != nil {
-					logger.Printf("audit log: %v", err)
-				}
-			default:
-				go func() { // a second signal ends the process at once
-					<-signals
-					os.Exit(1)
-				}()
-				logger.Printf("%v: draining, at most %v", s, c.Gateway.DrainDelay.Std()+c.Gateway.DrainTimeout.Std())
-				return p.drain()
+			if ends, err := p.obey(s, file, signals); ends {
+				return err
 			}
 		}
 	}
+}
+
+// begin starts the process. Signals of that time kill nobody's request: early are those to obey when it is up. The first that asks for
+// the end cuts short what the start waits for, the second ends the process at once.
+func begin(c *conf.Config, logf func(format string, args ...any), signals <-chan os.Signal) (p *process, early []os.Signal, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		p, err = start(ctx, c, logf)
+	}()
+	for {
+		select {
+		case <-started:
+			return p, early, err
+		case s := <-signals:
+			early = append(early, s)
+			if s == syscall.SIGHUP || s == syscall.SIGUSR1 {
+				continue
+			}
+			if ctx.Err() != nil {
+				os.Exit(1)
+			}
+			logf("%v: ends as soon as the start does", s)
+			cancel()
+		}
+	}
+}
+
+// obey does what s asks for. ends tells that the process has come to its end, with err.
+func (p *process) obey(s os.Signal, file string, signals <-chan os.Signal) (ends bool, err error) {
+	switch s {
+	case syscall.SIGHUP:
+		p.reloadFile(file)
+	case syscall.SIGUSR1:
+		if err := p.log.Reopen(); err != nil {
+			p.logf("access log: %v", err)
+		}
+		if err := p.audit.reopen(); err != nil {
+			p.logf("audit log: %v", err)
+		}
+	default:
+		go func() { // a second signal ends the process at once
+			<-signals
+			os.Exit(1)
+		}()
+		g := p.conf.Load().Gateway
+		p.logf("%v: draining, at most %v", s, g.DrainDelay.Std()+g.DrainTimeout.Std())
+		return true, p.drain()
+	}
+	return false, nil
 }

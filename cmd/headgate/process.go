@@ -67,8 +67,8 @@ type operator struct {
 	server   *fasthttp.Server
 }
 
-// start brings everything up, or nothing: when it fails, what had been started is stopped again.
-func start(c *conf.Config, logf func(format string, args ...any)) (_ *process, err error) {
+// start brings everything up, or nothing: when it fails, what had been started is stopped again. ctx ends what it waits for.
+func start(ctx context.Context, c *conf.Config, logf func(format string, args ...any)) (_ *process, err error) {
 	p := &process{logf: logf, failed: make(chan error, 8), meter: meter.New("")}
 	p.conf.Store(c)
 	defer func() {
@@ -86,7 +86,7 @@ func start(c *conf.Config, logf func(format string, args ...any)) (_ *process, e
 	for _, w := range c.Warnings(time.Now()) {
 		logf("WARNING: %s", w)
 	}
-	if err = p.openParts(c); err != nil {
+	if err = p.openParts(ctx, c); err != nil {
 		return nil, err
 	}
 	if err = p.listen(c); err != nil {
@@ -98,7 +98,7 @@ func start(c *conf.Config, logf func(format string, args ...any)) (_ *process, e
 }
 
 // openParts makes everything below the listeners.
-func (p *process) openParts(c *conf.Config) (err error) {
+func (p *process) openParts(ctx context.Context, c *conf.Config) (err error) {
 	if p.offload, err = offload.New(64, func(r any) { p.logf("background task: %v", r) }); err != nil {
 		return err
 	}
@@ -108,7 +108,7 @@ func (p *process) openParts(c *conf.Config) (err error) {
 	if p.sealer, err = newSealer(c); err != nil {
 		return err
 	}
-	if p.store, err = openStore(c, p.sealer, p.logf); err != nil {
+	if p.store, err = openStore(ctx, c, p.sealer, p.logf); err != nil {
 		return err
 	}
 	if p.audit, err = openAudit(c.Audit.Path, p.logf); err != nil {
@@ -129,7 +129,7 @@ func (p *process) openParts(c *conf.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	if p.applier, err = proxy.StartApplier(context.Background(), proxy.ApplierOptions{
+	if p.applier, err = proxy.StartApplier(ctx, proxy.ApplierOptions{
 		Compiler: p.compiler, Store: p.store, Offload: p.offload, Meter: p.meter, Logf: p.logf, Inline: inline,
 		Lenient: lenience(c), ReadOnly: readOnly(c), Audit: p.audit.line,
 	}); err != nil {

@@ -21,12 +21,12 @@ import (
 )
 
 // openStore opens the provider that c names. With a sealer, secrets are encrypted in it.
-func openStore(c *conf.Config, sealer *seal.Sealer, logf func(string, ...any)) (s store.Store, err error) {
+func openStore(ctx context.Context, c *conf.Config, sealer *seal.Sealer, logf func(string, ...any)) (s store.Store, err error) {
 	switch c.Store.Provider {
 	case conf.StoreMem:
 		s = mem.Open()
 	case conf.StoreEtcd:
-		s, err = openEtcd(c.Store.Etcd)
+		s, err = openEtcd(ctx, c.Store.Etcd)
 	case conf.StoreFile:
 		s, err = openFile(c, logf)
 	default:
@@ -41,7 +41,7 @@ func openStore(c *conf.Config, sealer *seal.Sealer, logf func(string, ...any)) (
 	return sealed.New(s, sealer), nil
 }
 
-func openEtcd(e conf.Etcd) (store.Store, error) {
+func openEtcd(ctx context.Context, e conf.Etcd) (store.Store, error) {
 	o := etcd.Options{
 		Endpoints: e.Endpoints, Prefix: e.Prefix, Timeout: e.Timeout.Std(), StartupRetry: e.StartupRetry, User: e.User, Password: e.Password.Reveal(),
 	}
@@ -51,7 +51,7 @@ func openEtcd(e conf.Etcd) (store.Store, error) {
 	if e.StartupRetry == 0 {
 		o.StartupRetry = -1
 	}
-	s, err := etcd.Open(context.Background(), o)
+	s, err := etcd.Open(ctx, o)
 	if err != nil {
 		return nil, fmt.Errorf("store.etcd: %w", err)
 	}

@@ -20,7 +20,7 @@ import (
 const (
 	host = "127.0.0.1"
 	// patience is how long a server may take to come up.
-	patience = 10 * time.Second
+	patience = 30 * time.Second
 )
 
 // Server is a process of Redis.
