@@ -178,7 +178,7 @@ func upstreamDefaults(c *conf.Config) (upstream.Defaults, error) {
 		Connect: u.ConnectTimeout.Std(), Send: u.SendTimeout.Std(), Read: u.ReadTimeout.Std(),
 		Pool:    upstream.PoolOptions{Size: u.KeepaliveSize, IdleTimeout: u.KeepaliveIdle.Std(), MaxRequests: u.KeepaliveRequests},
 		TLS:     upstream.TLSOptions{Verify: u.TLSVerify && !c.Compat.On(conf.UnverifiedUpstreamTLS)},
-		MaxHead: u.MaxResponseHeader.Int(),
+		MaxHead: u.MaxResponseHeader.Int(), RetryBudget: u.RetryBudget,
 	}
 	if u.CAFile != "" {
 		pem, err := os.ReadFile(u.CAFile)
