@@ -29,6 +29,8 @@ require (
 	google.golang.org/grpc v1.83.2
 )
 
+require github.com/valyala/fastjson v1.6.10
+
 require (
 	github.com/coreos/go-semver v0.3.1 // indirect
 	github.com/coreos/go-systemd/v22 v22.7.0

@@ -302,3 +302,53 @@ func TestClocksOfTheirOwn(t *testing.T) {
 		slow(func(t *resource.Timeout) { t.Handshake = 30 * time.Millisecond })(d)
 	}, serve(t, func(p *peer) { p.gone() }))).wantFault(t, fault.TLSTimeout)
 }
+
+// TestFirstContent: signs of life are not an answer. The clock stops at the first event with content, and for other bodies at the first byte.
+func TestFirstContent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	clock := func(first time.Duration) func(d *resource.Upstream) {
+		return func(d *resource.Upstream) {
+			d.Timeout = &resource.Timeout{Connect: 30 * time.Second, Send: 30 * time.Second, Read: 30 * time.Second, FirstContent: first}
+		}
+	}
+	const (
+		events  = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 100000\r\n\r\n"
+		role    = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n"
+		content = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n"
+	)
+	stall := func(parts ...string) *server {
+		return serve(t, func(p *peer) {
+			p.next()
+			p.send(parts...)
+			p.gone()
+		})
+	}
+	const long = 2 * time.Second // for the head to arrive within
+	for _, tt := range []struct {
+		name string
+		s    *server
+	}{
+		{"head alone", stall(events)},
+		{"role", stall(events, ": ping\n\n", role)},
+		{"other body", stall("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")},
+	} {
+		if res := get(r.upstream(clock(long), tt.s)); res.status != 200 || res.cut != error(fault.FirstContentTimeout) {
+			t.Errorf("%s: status %d, %q", tt.name, res.status, res.code())
+		}
+	}
+	get(r.upstream(clock(long), stall("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"))).wantFault(t, fault.FirstContentTimeout)
+	// After the first content it is the clock between two reads that runs.
+	brief := func(d *resource.Upstream) {
+		clock(long)(d)
+		d.Timeout.Read, d.Timeout.Head = 300*time.Millisecond, long
+	}
+	for name, s := range map[string]*server{
+		"content":    stall(events + role + content),
+		"other body": stall("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"),
+	} {
+		if res := get(r.upstream(brief, s)); res.cut != error(fault.ReadTimeout) {
+			t.Errorf("%s: %q", name, res.code())
+		}
+	}
+}
