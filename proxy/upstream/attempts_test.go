@@ -154,7 +154,7 @@ func TestLimits(t *testing.T) {
 	for range 3 {
 		ask()
 	}
-	eventually(t, "three to wait", func() bool { return u.gate.waiting.Load() == 3 })
+	eventually(t, "three to wait", func() bool { return u.limiter.waiting.Load() == 3 })
 	x := request("GET", "/", "")
 	do(u, x).wantFault(t, fault.EndpointsBusy)
 	if v, _ := x.Response.Header.Get("Retry-After"); string(v) != "1" {
@@ -171,8 +171,8 @@ func TestLimits(t *testing.T) {
 	for range 5 {
 		(<-results).want(t, 200, "ok")
 	}
-	if u.gate.waiting.Load() != 0 || u.nodes[0].Inflight.Load() != 0 {
-		t.Errorf("%d wait, %d are under way", u.gate.waiting.Load(), u.nodes[0].Inflight.Load())
+	if u.limiter.waiting.Load() != 0 || u.nodes[0].Inflight.Load() != 0 {
+		t.Errorf("%d wait, %d are under way", u.limiter.waiting.Load(), u.nodes[0].Inflight.Load())
 	}
 }
 
@@ -218,12 +218,34 @@ func TestQueueTimeout(t *testing.T) {
 	go func() { first <- get(u) }()
 	<-arrived
 	get(u).wantFault(t, fault.EndpointsBusy)
-	if u.gate.waiting.Load() != 0 {
+	if u.limiter.waiting.Load() != 0 {
 		t.Error("somebody waits for ever")
 	}
 	close(let)
 	(<-first).want(t, 200, "ok")
 	get(u).want(t, 200, "ok")
+}
+
+// An edit of the upstream leaves nobody waiting: what ends on the version before makes room on the next.
+func TestQueueAfterEdit(t *testing.T) {
+	r := newRig(t)
+	s, arrived, let := held(t)
+	u := r.upstream(limited(1, 1, patienceForQueue), s)
+	first, second := make(chan result, 1), make(chan result, 1)
+	go func() { first <- get(u) }()
+	<-arrived
+	doc := &resource.Upstream{Type: "roundrobin", HashOn: "vars", Scheme: "http", PassHost: "pass", Nodes: []resource.Node{{Host: s.host, Port: s.port, Weight: 1}}}
+	limited(1, 5, patienceForQueue)(doc)
+	next, err := Compile(r.hub, doc, "next", r.def, u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	go func() { second <- get(next) }()
+	eventually(t, "one to wait", func() bool { return next.limiter.waiting.Load() == 1 })
+	close(let)
+	(<-first).want(t, 200, "ok")
+	(<-second).want(t, 200, "ok")
 }
 
 // Under load every request is served, and no limit is exceeded at any moment.
