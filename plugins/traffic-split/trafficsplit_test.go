@@ -142,7 +142,7 @@ func TestMembersAreThoseOfTheSchema(t *testing.T) {
 	if err := json.Unmarshal(Kind().Schema, &s); err != nil {
 		t.Fatal(err)
 	}
-	want := append(branchMembers(), "match", "weighted_upstreams")
+	want := append(branchMembers(), "match", "sticky", "weighted_upstreams")
 	slices.Sort(want)
 	if got := slices.Sorted(maps.Keys(s.Properties.Rules.Items.Properties)); !slices.Equal(got, want) {
 		t.Errorf("schema has %v, the check %v", got, want)
