@@ -78,7 +78,7 @@ func TestSecretsShowNowhere(t *testing.T) {
 	g.send("DELETE", "http://"+g.process.addr("admin")+"/apisix/admin/routes/key", "", "X-API-KEY: "+canary+"-admin-key-of-at-least-32-characters")
 
 	note("the metrics", g.send("GET", "http://"+g.process.addr("metrics")+"/apisix/prometheus/metrics", "").body)
-	for _, path := range []string{"schema", "healthcheck", "left_out", "plugin_metadatas", "upstreams", "services"} {
+	for _, path := range []string{"schema", "healthcheck", "left_out", "plugin_metadatas", "upstreams", "services", "routes", "route/csrf", "route/redis"} {
 		note("/v1/"+path, g.send("GET", "http://"+g.process.addr("control")+"/v1/"+path, "").body)
 	}
 	for _, path := range []string{"key", "basic", "redis", "csrf", "split"} {
