@@ -34,8 +34,9 @@ var (
 	statusLine = regexp.MustCompile(`(?m)HTTP/1\.1 ([1-5])\d\d `)
 )
 
-// Every plugin of the list shows on the wire how it lets pass and how it refuses (testdata/plugins/NAME.txt, which TestWire plays), and has
-// in its own room tests of what its schema refuses and of allocations, and a fuzz target for its configuration.
+// Every plugin of the list shows on the wire how it lets pass and how it refuses (testdata/plugins/NAME.txt, or other
+// goldens that configure it; TestWire plays them), and has in its own room tests of what its schema refuses and of allocations, and a fuzz
+// target for its configuration.
 func TestEveryPluginIsShown(t *testing.T) {
 	listed := map[string]bool{}
 	for _, k := range plugins.List(plugins.Options{}) {
@@ -75,19 +76,43 @@ func checkGolden(t *testing.T, name string) {
 		}
 		return
 	}
-	if err != nil {
-		t.Errorf("%s is not shown on the wire: %v", name, err)
-		return
+	replies := goldensWith(t, name)
+	if err == nil {
+		replies = repliesOf(text, name)
 	}
-	_, reply, _ := strings.Cut(string(text), "-- reply --\n")
 	passed, refused := false, false
-	for _, m := range statusLine.FindAllStringSubmatch(reply, -1) {
+	for _, m := range statusLine.FindAllStringSubmatch(replies, -1) {
 		passed = passed || m[1] == "2"
 		refused = refused || m[1] == "4" || m[1] == "5"
 	}
-	if !strings.Contains(string(text), name) || !passed && !neverPassing[name] || !refused && !neverRefusing[name] {
-		t.Errorf("%s: the golden does not show both what passes (%v) and what is refused (%v)", name, passed, refused)
+	if !passed && !neverPassing[name] || !refused && !neverRefusing[name] {
+		t.Errorf("%s: the goldens (testdata/plugins/%[1]s.txt, or all that configure it) do not show both what passes (%v) and what is refused (%v)",
+			name, passed, refused)
 	}
+}
+
+// goldensWith returns the answers in all goldens that configure the plugin.
+func goldensWith(t *testing.T, name string) string {
+	t.Helper()
+	var all strings.Builder
+	for _, file := range goldenFiles(t) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.WriteString(repliesOf(text, name))
+	}
+	return all.String()
+}
+
+// repliesOf returns the answers in a golden that configures the plugin, "" in any other.
+func repliesOf(golden []byte, name string) string {
+	text := string(golden)
+	if !strings.Contains(text, "plugins."+name) && !strings.Contains(text, `"`+name+`":`) && !strings.Contains(text, `id = "`+name+`"`) {
+		return ""
+	}
+	_, reply, _ := strings.Cut(text, "-- reply --\n")
+	return reply
 }
 
 // roomTests returns the text of the tests in a plugin's room.
