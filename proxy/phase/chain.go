@@ -8,16 +8,18 @@ type Chain struct {
 	Rewriters []Rewriter
 	Accessors []Accessor
 	Senders   []Sender
-	// Responders and Chunkers run last plugin first; they are stored in that order.
+	// Receivers, Responders and Chunkers run last plugin first; they are stored in that order.
+	Receivers  []Receiver
 	Responders []Responder
 	Chunkers   []Chunker
 	Finishers  []Finisher
 	Closers    []Closer
 
-	places [phases][]place // of the instances of each phase, in the same order
-	has    kindSet         // the plugins that the document configures, even to switch them off
-	runs   kindSet         // those that are switched on
-	slots  SlotRange
+	choosers []chooser       // the Chunkers again, as those who are asked before
+	places   [phases][]place // of the instances of each phase, in the same order
+	has      kindSet         // the plugins that the document configures, even to switch them off
+	runs     kindSet         // those that are switched on
+	slots    SlotRange
 }
 
 // The phases, as indices of Chain.places.
@@ -25,6 +27,7 @@ const (
 	rewritePhase = iota
 	accessPhase
 	sendPhase
+	receivePhase
 	responsePhase
 	chunkPhase
 	donePhase
@@ -86,6 +89,12 @@ func NewChainOf(instances []Instance, off []uint8, slots SlotRange) *Chain {
 	for n := len(instances) - 1; n >= 0; n-- {
 		i := &instances[n]
 		at := place{i.Priority, i.Kind}
+		if v, ok := i.Plugin.(Receiver); ok {
+			if i.guarded() {
+				v = guardedReceiver{i, v}
+			}
+			c.Receivers, c.places[receivePhase] = append(c.Receivers, v), append(c.places[receivePhase], at)
+		}
 		if v, ok := i.Plugin.(Responder); ok {
 			if i.guarded() {
 				v = guardedResponder{i, v}
@@ -93,9 +102,12 @@ func NewChainOf(instances []Instance, off []uint8, slots SlotRange) *Chain {
 			c.Responders, c.places[responsePhase] = append(c.Responders, v), append(c.places[responsePhase], at)
 		}
 		if v, ok := i.Plugin.(Chunker); ok {
+			wants, _ := v.(Chooser)
 			if i.guarded() {
-				v = guardedChunker{i, v}
+				g := guardedChunker{i, v, chooser{wants}}
+				v, wants = g, g
 			}
+			c.choosers = append(c.choosers, chooser{wants})
 			c.Chunkers, c.places[chunkPhase] = append(c.Chunkers, v), append(c.places[chunkPhase], at)
 		}
 		if v, ok := i.Plugin.(Closer); ok {
@@ -200,34 +212,6 @@ func (x *Exchange) Respond() {
 			p.Response(x)
 		}
 	}
-}
-
-// HasChunkers says whether any plugin wants to see the body.
-func (x *Exchange) HasChunkers() bool {
-	for _, c := range [4]*Chain{x.chain, x.group, x.own, x.global} {
-		if c != nil && len(c.Chunkers) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// Chunk passes one piece of the body through every chunk plugin.
-func (x *Exchange) Chunk(p []byte, last bool) ([]byte, error) {
-	var err error
-	for w := x.walk(chunkPhase); w.next(); {
-		if p, err = w.chain.Chunkers[w.index].Chunk(x, p, last); err != nil {
-			return nil, err
-		}
-	}
-	if x.global != nil {
-		for _, k := range x.global.Chunkers {
-			if p, err = k.Chunk(x, p, last); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return p, nil
 }
 
 // Finish runs the done phase, the first time it is called; later calls do nothing. A plugin that panics does not keep the others

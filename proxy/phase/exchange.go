@@ -52,6 +52,7 @@ type Exchange struct {
 	joined     bool
 	stopped    bool
 	done       bool
+	chunking   uint8 // see HasChunkers
 	slots      [slotClasses][]Slot
 	arena      []byte
 	captures   [][]byte
