@@ -24,6 +24,7 @@ import (
 	"headgate/plugins/mocking"
 	multiauth "headgate/plugins/multi-auth"
 	"headgate/plugins/prometheus"
+	proxycache "headgate/plugins/proxy-cache"
 	proxycontrol "headgate/plugins/proxy-control"
 	proxymirror "headgate/plugins/proxy-mirror"
 	proxyrewrite "headgate/plugins/proxy-rewrite"
@@ -46,6 +47,8 @@ import (
 type Options struct {
 	// Mirror is what proxy-mirror sends its copies with.
 	Mirror proxymirror.Options
+	// Cache has the zones of proxy-cache; nil stands for those that there are by default.
+	Cache *proxycache.Cache
 	// PublicAPI are the handlers that public-api can expose, by path.
 	PublicAPI map[string]publicapi.Handler
 }
@@ -75,6 +78,7 @@ func List(o Options) []phase.Kind {
 		consumerrestriction.Kind(),  // 2400
 		attachconsumerlabel.Kind(),  // 2399
 		forwardauth.Kind(),          // 2002
+		proxycache.Kind(o.Cache),    // 1085
 		proxymirror.Kind(o.Mirror),  // 1010
 		proxyrewrite.Kind(),         // 1008
 		workflow.Kind(),             // 1006

@@ -18,6 +18,7 @@ import (
 	"headgate/conf/seal"
 	"headgate/conf/store"
 	"headgate/plugins"
+	proxycache "headgate/plugins/proxy-cache"
 	"headgate/proxy"
 	"headgate/proxy/accesslog"
 	"headgate/proxy/admin"
@@ -49,10 +50,13 @@ type process struct {
 	audit    *auditLog
 	offload  *offload.Pool
 	mirrors  *offload.Pool // a pool of their own: a dead mirror keeps nothing else waiting
-	applier  *proxy.Applier
-	log      *accesslog.Writer
-	server   *proxy.Server
-	keys     atomic.Pointer[[]v3.Key]
+	// cacheDisk writes what proxy-cache keeps on disk: a slow disk keeps nothing else waiting.
+	cacheDisk *offload.Pool
+	applier   *proxy.Applier
+	cache     *proxycache.Cache
+	log       *accesslog.Writer
+	server    *proxy.Server
+	keys      atomic.Pointer[[]v3.Key]
 
 	gateways  []*proxy.Listener
 	secure    []*proxy.Listener // for clients over TLS
@@ -105,6 +109,9 @@ func (p *process) openParts(ctx context.Context, c *conf.Config) (err error) {
 	if p.mirrors, err = offload.New(256, func(r any) { p.logf("mirrored request: %v", r) }); err != nil {
 		return err
 	}
+	if p.cacheDisk, err = offload.New(16, func(r any) { p.logf("cache on disk: %v", r) }); err != nil {
+		return err
+	}
 	if p.sealer, err = newSealer(c); err != nil {
 		return err
 	}
@@ -124,6 +131,7 @@ func (p *process) openParts(ctx context.Context, c *conf.Config) (err error) {
 	if p.compiler, p.hub, err = newCompiler(c, live, p.meter, p.connectFailed(), p.pluginOptions(c)); err != nil {
 		return err
 	}
+	p.cache.Start()
 	p.hub.CheckHealth(upstream.HealthOptions{Meter: p.meter, Prefix: c.Store.Etcd.Prefix, Logf: p.logf})
 	inline, err := inlineDocuments(c)
 	if err != nil {
@@ -430,6 +438,12 @@ func (p *process) stop(ctx context.Context) {
 	}
 	if p.audit != nil {
 		p.audit.close()
+	}
+	if p.cache != nil {
+		p.cache.Close()
+	}
+	if p.cacheDisk != nil {
+		_ = p.cacheDisk.Close(time.Second)
 	}
 	if p.offload != nil {
 		_ = p.offload.Close(time.Second)

@@ -253,8 +253,9 @@ func Run(x *phase.Exchange, e *Env, serve func(x *phase.Exchange), instances ...
 		x.Finish(func(r any) { panic(r) })
 		return "broken off: " + err.Error()
 	}
+	answer := Answer(x) // what it is made of may be used again once the exchange has ended
 	x.Finish(func(r any) { panic(r) })
-	return Answer(x)
+	return answer
 }
 
 // pass takes the body through the chunk phase and leaves it in Response.Body.
