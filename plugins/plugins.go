@@ -41,6 +41,7 @@ import (
 	uriblocker "headgate/plugins/uri-blocker"
 	"headgate/plugins/workflow"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/limit/redis"
 )
 
 // Options are what some plugins need of the process. The zero value lets every configuration be checked and none of them work.
@@ -49,6 +50,8 @@ type Options struct {
 	Mirror proxymirror.Options
 	// Cache has the zones of proxy-cache; nil stands for those that there are by default.
 	Cache *proxycache.Cache
+	// Redis is told how the servers do in which limits count.
+	Redis *redis.Watch
 	// PublicAPI are the handlers that public-api can expose, by path.
 	PublicAPI map[string]publicapi.Handler
 }
@@ -83,9 +86,9 @@ func List(o Options) []phase.Kind {
 		proxyrewrite.Kind(),         // 1008
 		workflow.Kind(),             // 1006
 		apibreaker.Kind(),           // 1005
-		limitconn.Kind(),            // 1003
-		limitcount.Kind(),           // 1002
-		limitreq.Kind(),             // 1001
+		limitconn.Kind(o.Redis),     // 1003
+		limitcount.Kind(o.Redis),    // 1002
+		limitreq.Kind(o.Redis),      // 1001
 		brotli.Kind(),               // 996
 		gzip.Kind(),                 // 995
 		trafficlabel.Kind(),         // 967

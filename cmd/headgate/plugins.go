@@ -9,6 +9,7 @@ import (
 	proxymirror "headgate/plugins/proxy-mirror"
 	publicapi "headgate/plugins/public-api"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/limit/redis"
 )
 
 // pluginOptions is what the plugins of a running gateway get of the process.
@@ -17,7 +18,10 @@ func (p *process) pluginOptions(c *conf.Config) plugins.Options {
 	lost := p.meter.Counter(dropped)
 	p.meter.Describe(dropped, "Copies of requests that proxy-mirror did not send, or that did not reach their server.")
 	p.cache = newCache(c, proxycache.Options{Background: p.cacheDisk.Try, Meter: p.meter, Logf: p.logf})
-	o := plugins.Options{Mirror: proxymirror.Options{Background: p.mirrors.Try, Dropped: func() { lost.Inc() }}, Cache: p.cache}
+	o := plugins.Options{
+		Mirror: proxymirror.Options{Background: p.mirrors.Try, Dropped: func() { lost.Inc() }},
+		Cache:  p.cache, Redis: redis.NewWatch(p.meter, p.logf),
+	}
 	if !c.Metrics.Enabled { // else they have a listener of their own (contract section 5)
 		o.PublicAPI = map[string]publicapi.Handler{c.Metrics.Path: p.answerMetrics}
 	}
