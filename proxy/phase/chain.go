@@ -140,11 +140,15 @@ func (x *Exchange) AccessGlobal() Verdict {
 	if x.global == nil {
 		return Continue
 	}
-	for _, p := range x.global.Accessors {
+	for i, p := range x.global.Accessors {
+		if x.passing && x.passed.contains(x.global.places[accessPhase][i].kind) {
+			continue
+		}
 		if p.Access(x) == Stop {
 			return x.stop()
 		}
 	}
+	x.passing, x.passed = false, kindSet{}
 	return Continue
 }
 
@@ -152,6 +156,9 @@ func (x *Exchange) AccessGlobal() Verdict {
 func (x *Exchange) Access() Verdict {
 	if x.joined {
 		for w := x.walk(accessPhase); w.next(); {
+			if x.passing && x.passed.contains(w.kind) {
+				continue
+			}
 			if w.chain.Accessors[w.index].Access(x) == Stop {
 				return x.stop()
 			}
@@ -161,12 +168,22 @@ func (x *Exchange) Access() Verdict {
 	if x.chain == nil {
 		return Continue
 	}
-	for _, p := range x.chain.Accessors {
+	for i, p := range x.chain.Accessors {
+		if x.passing && x.passed.contains(x.chain.places[accessPhase][i].kind) {
+			continue
+		}
 		if p.Access(x) == Stop {
 			return x.stop()
 		}
 	}
 	return Continue
+}
+
+// PassOver takes the access phase from the plugins of a kind (see Env.Number) that come behind the caller: of the global rules when it is one
+// of them, else of the route and the consumer. It is for a plugin that has done their work.
+func (x *Exchange) PassOver(kind uint8) {
+	x.passing = true
+	x.passed.add(kind)
 }
 
 // Send runs the send phase before an attempt: of the global rules, then of the route.

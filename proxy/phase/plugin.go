@@ -136,6 +136,8 @@ type Env interface {
 	// Plugin builds an instance of another kind on behalf of this one: of a kind for authentication, for plugins that try several, or of
 	// one that Kind.Uses names. The instance runs only when its builder calls it; it is closed without that.
 	Plugin(name string, conf []byte) (any, error)
+	// Number returns the number of a kind, for Exchange.PassOver; false when there is no such kind.
+	Number(name string) (uint8, bool)
 	// Go notes a goroutine that starts after the configuration is published and must end when done is closed.
 	Go(run func(done <-chan struct{}))
 }

@@ -158,6 +158,16 @@ func (e *Env) Plugin(name string, conf []byte) (any, error) {
 	return nil, errors.New("unknown plugin [" + name + "]")
 }
 
+// Number implements phase.Env: the place in Kinds, from 1, since instances have the number 0 unless they say otherwise.
+func (e *Env) Number(name string) (uint8, bool) {
+	for i, k := range e.Kinds {
+		if k.Name == name {
+			return uint8(i) + 1, true
+		}
+	}
+	return 0, false
+}
+
 // AddConsumer lets k's plugins find a consumer called name by conf, which k compiles.
 func (e *Env) AddConsumer(t testing.TB, k phase.Kind, name, identity, conf string) *phase.Credential {
 	t.Helper()
