@@ -109,7 +109,7 @@ func (p *process) openParts(ctx context.Context, c *conf.Config) (err error) {
 	if p.mirrors, err = offload.New(256, func(r any) { p.logf("mirrored request: %v", r) }); err != nil {
 		return err
 	}
-	if p.cacheDisk, err = offload.New(16, func(r any) { p.logf("cache on disk: %v", r) }); err != nil {
+	if p.cacheDisk, err = offload.New(64, func(r any) { p.logf("cache on disk: %v", r) }); err != nil {
 		return err
 	}
 	if p.sealer, err = newSealer(c); err != nil {

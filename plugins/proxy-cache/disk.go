@@ -134,18 +134,15 @@ func (d *disk) scan(stop <-chan struct{}, found func(e *entry)) error {
 			return nil
 		}
 		e, err := describe(path)
-		if err == nil && d.path(e) != path || errors.Is(err, errCorrupt) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		switch {
+		case errors.Is(err, errCorrupt), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			_ = os.Remove(path)
-			return nil
-		}
-		if err != nil {
-			return nil // it went while it was looked at, or cannot be read now
-		}
-		if e.age(time.Now()) >= e.lifetime {
+		case err != nil: // it went while it was looked at, or cannot be read now
+		case d.path(e) != path, e.age(began) >= e.lifetime:
 			_ = os.Remove(path)
-			return nil
+		default:
+			found(e)
 		}
-		found(e)
 		return nil
 	})
 }

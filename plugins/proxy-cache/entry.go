@@ -104,7 +104,9 @@ func keeps(name []byte, cookies bool) bool {
 	if bytes.Contains(bytes.ToLower(name), []byte("ratelimit-remaining")) { // of another client
 		return false
 	}
-	for _, n := range [...]string{"age", "apisix-cache-status", "x-apisix-upstream-status", "content-length", "proxy-authentication-info", "proxy-authorization"} {
+	for _, n := range [...]string{
+		"age", "apisix-cache-status", "x-apisix-upstream-status", "content-length", "proxy-authentication-info", "proxy-authorization",
+	} {
 		if phase.EqualName(name, n) {
 			return false
 		}
@@ -198,7 +200,9 @@ func (e *entry) appendFile(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint64(b, e.stamp)
 	b = binary.LittleEndian.AppendUint32(b, e.sum)
 	b = append(b, flag(e.shared))
-	for _, n := range [...]int64{int64(e.status), e.headLength, e.received, int64(e.initial), int64(e.lifetime), e.size, int64(len(e.raw)), int64(len(e.fields))} {
+	for _, n := range [...]int64{
+		int64(e.status), e.headLength, e.received, int64(e.initial), int64(e.lifetime), e.size, int64(len(e.raw)), int64(len(e.fields)),
+	} {
 		b = binary.AppendVarint(b, n)
 	}
 	for _, f := range e.fields {

@@ -75,7 +75,7 @@ func (p *plugin) keepable(x *phase.Exchange, v *visit, lines []phase.Field, at t
 		case p.control:
 			return nil
 		default:
-			lifetime = p.diskTTL
+			lifetime = p.cache.ttl
 		}
 	}
 	if lifetime <= initial {

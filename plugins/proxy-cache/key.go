@@ -89,7 +89,7 @@ func appendText(dst []byte, s string) []byte {
 type variant struct {
 	class byte
 	tls   bool
-	// body is the digest of what was sent with a POST.
+	// body is the digest of what was sent, zero for nothing.
 	body digest
 }
 
@@ -109,6 +109,8 @@ func (v *variant) describe(x *phase.Exchange, scratch []byte) {
 		v.class = classHead
 	case "POST":
 		v.class = classPost
+	}
+	if len(q.Body) > 0 { // of a GET, too: an upstream may heed it
 		sum := sha256.Sum256(q.Body)
 		v.body = sha256.Sum256(append(appendPart(scratch[:0], q.ContentType), sum[:]...))
 	}

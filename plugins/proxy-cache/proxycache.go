@@ -12,7 +12,6 @@ import (
 	"bytes"
 	_ "embed"
 	"strconv"
-	"sync"
 	"time"
 
 	"headgate/proxy/phase"
@@ -40,16 +39,15 @@ func (c *Cache) build(conf []byte, env phase.Env) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plugin{config: read, diskTTL: c.ttl, slot: env.Slot()}, nil
+	return &plugin{config: read, cache: c, slot: env.Slot()}, nil
 }
 
 // plugin is immutable, but for its zone. The slot of an exchange has its status and, for one that may take something from the cache or
 // leave something there, its visit.
 type plugin struct {
 	config
-	diskTTL time.Duration
-	slot    int
-	visits  sync.Pool // *visit
+	cache *Cache
+	slot  int
 }
 
 // status is what came of a request.
@@ -108,7 +106,7 @@ type visit struct {
 }
 
 func (p *plugin) acquire(x *phase.Exchange) *visit {
-	v, _ := p.visits.Get().(*visit)
+	v, _ := p.cache.visits.Get().(*visit)
 	if v == nil {
 		v = &visit{tuple: make([]byte, 0, 1<<10), scratch: make([]byte, 0, 1<<10)}
 	}
@@ -148,7 +146,7 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 		v.keep = v.keep && p.zone.disk != nil // a zone on disk takes the new answer in
 		_, v.ticket = p.zone.find(&v.key, &v.variant, q)
 		return p.goOn(x, bypass)
-	case wishes.noStore || wishes.noCache || preconditions(&q.Header):
+	case wishes.noStore || wishes.noCache || preconditions(&q.Header) || len(q.Upgrade) > 0:
 		v.keep = false
 		return p.goOn(x, bypass)
 	}
@@ -281,7 +279,7 @@ func (p *plugin) Done(x *phase.Exchange) {
 	v.recorder.abandon()
 	v.file.Close()
 	v.file.zone, v.file.e = nil, nil
-	p.visits.Put(v)
+	p.cache.visits.Put(v)
 }
 
 var (

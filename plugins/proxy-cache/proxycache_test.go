@@ -206,6 +206,12 @@ func TestMethods(t *testing.T) {
 		tls := func(x *phase.Exchange) { x.Request.TLS = true }
 		r.expect(p, "GET /h", says("safe"), "200 MISS safe", tls)
 		r.expect(p, "GET /h", nil, "200 HIT safe", tls)
+		// A body has no meaning in a GET (RFC 9110 section 9.3.1), but for those whom it has one for.
+		r.expect(p, "GET /h", says("with body"), "200 MISS with body", body("1"))
+		r.expect(p, "GET /h", nil, "200 HIT with body", body("1"))
+		r.expect(p, "GET /h", nil, "200 HIT hello")
+		// Who wants to switch protocols asks the upstream.
+		r.expect(p, "GET /h", says("switched"), "200 BYPASS switched", func(x *phase.Exchange) { x.Request.Upgrade = []byte("websocket") })
 		// A method that a plugin has changed: the answer is none to the client's.
 		r.expect(p, "GET /out", says(""), "200 MISS", func(x *phase.Exchange) { x.Request.OutMethod = []byte("HEAD") })
 		r.expect(p, "GET /out", says("b"), "200 MISS b")

@@ -49,11 +49,12 @@ func DefaultZones() []Zone {
 
 // Cache has the zones of the process. It outlives configurations: what is in it stays when a route is edited.
 type Cache struct {
-	zones map[string]*zone
-	ttl   time.Duration
-	work  sync.WaitGroup
-	stop  chan struct{}
-	once  sync.Once
+	zones  map[string]*zone
+	ttl    time.Duration
+	visits sync.Pool // *visit
+	work   sync.WaitGroup
+	stop   chan struct{}
+	once   sync.Once
 }
 
 // New makes the zones, without touching a disk.

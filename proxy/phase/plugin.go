@@ -27,8 +27,9 @@ type Sender interface{ Send(x *Exchange) Verdict }
 
 // Receiver runs when an upstream has answered, before anybody has changed the answer, last plugin first: for what keeps answers. It does not
 // run for an answer of a plugin or of the gateway. lines are the header lines that the upstream has sent, a part of Response.Header; what
-// is to be changed in there is changed in the response phase. The body is in Response.Body, which belongs to the exchange, or arrives in Response.Stream, for which Receive may
-// put a stream that reads from it: io.EOF from Next says that the body is complete, and Close alone that it is not, or not known to be.
+// is to be changed in there is changed in the response phase. The body is in Response.Body, which belongs to the exchange, or arrives in
+// Response.Stream, for which Receive may put a stream that reads from it: io.EOF from Next says that the body is complete, Close alone that
+// it is not, or not known to be.
 type Receiver interface {
 	Receive(x *Exchange, lines []Field)
 }
