@@ -100,13 +100,38 @@ func TestCacheBehindOtherPlugins(t *testing.T) {
 	}
 }
 
+// What one consumer got no other one gets, whether they have plugins of their own or not.
+func TestCacheKeepsConsumersApart(t *testing.T) {
+	up := newCounted(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, r.Header.Get("X-Consumer-Username"))
+	})
+	g := startGate(t, onLoopback(t, conf.Default()))
+	g.configure("PUT", "/consumers", `{"username":"jack","plugins":{"key-auth":{"key":"jacks"},"limit-count":{"count":100,"time_window":60}}}`)
+	g.configure("PUT", "/consumers", `{"username":"jill","plugins":{"key-auth":{"key":"jills"}}}`)
+	g.configure("PUT", "/routes/1", `{"uri":"/*","upstream":{"nodes":{"`+up.addr+`":1}},"plugins":{"key-auth":{},"proxy-cache":`+inMemory+`}}`)
+	for _, status := range []string{"MISS", "HIT"} {
+		for _, name := range []string{"jack", "jill"} {
+			a := g.send("GET", "http://"+g.addr+"/me", "", "apikey: "+name+"s")
+			if a.body != name || a.header.Get("Apisix-Cache-Status") != status {
+				t.Errorf("%s got %v, %s; want %s", name, a, a.header.Get("Apisix-Cache-Status"), status)
+			}
+		}
+	}
+	if a := g.send("GET", "http://"+g.addr+"/me", ""); a.status != 401 {
+		t.Errorf("nobody got %v", a)
+	}
+	if n := up.hits.Load(); n != 2 {
+		t.Errorf("the upstream was asked %d times", n)
+	}
+}
+
 // A client gets the pieces of an answer that is being kept as they come. What the upstream cuts is cut for the client, too, and not kept.
 func TestCacheOfStreams(t *testing.T) {
-	release, cut := make(chan bool), true
+	release := make(chan bool) // whether to cut
 	up := newCounted(t, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "first,")
 		w.(http.Flusher).Flush()
-		if cut = <-release; cut {
+		if <-release {
 			panic(http.ErrAbortHandler)
 		}
 		_, _ = io.WriteString(w, "second")

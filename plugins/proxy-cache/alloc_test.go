@@ -47,6 +47,36 @@ func TestAllocatesNothing(t *testing.T) {
 	}
 }
 
+// Nor does an answer that is not kept.
+func TestWhatIsNotKeptAllocatesNothing(t *testing.T) {
+	r := newRig(t)
+	p := r.plugin("memory", `"cache_control":true,"no_cache":["$upstream_http_x_no"]`)
+	lines := []phase.Field{{Name: []byte("Cache-Control"), Value: []byte("private, max-age=3")}, {Name: []byte("Vary"), Value: []byte("a, b")}}
+	from, route := r.exchange("GET /a?a=1"), &phase.Route{ID: "1"}
+	chain := phase.NewChainOf([]phase.Instance{p}, nil, r.env.Slots)
+	x, panicked := &phase.Exchange{}, func(r any) { panic(r) }
+	run := func() {
+		phasetest.Refill(x, from, &r.env)
+		x.Route = route
+		x.Enter(nil, chain)
+		x.Access()
+		x.Response.Status, x.Response.Source = 200, phase.FromUpstream
+		for _, f := range lines {
+			x.Response.Header.Add(f.Name, f.Value)
+		}
+		x.Receive(0)
+		x.Respond()
+		x.Finish(panicked)
+	}
+	run()
+	if n := testing.AllocsPerRun(200, run); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if n := r.cache.zones["memory"].number.Load(); n != 0 {
+		t.Errorf("%d answers are kept", n)
+	}
+}
+
 func BenchmarkHit(b *testing.B) {
 	r := newRig(b)
 	p := r.plugin("memory", "")

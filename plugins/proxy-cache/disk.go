@@ -29,7 +29,9 @@ const (
 	temporary = "headgate-tmp-"
 	// abandonedAfter is the age at which a file that was never completed is nobody's any more.
 	abandonedAfter = time.Hour
-	dirMode        = 0o700
+	// clockSkew is how far in the future an answer may have come: one from farther would stay fresh until the clock has caught up.
+	clockSkew = time.Hour
+	dirMode   = 0o700
 )
 
 var errStopped = errors.New("stopped")
@@ -107,8 +109,8 @@ func (d *disk) open(e *entry) (f *os.File, offset int64, err error) {
 	return f, offset, nil
 }
 
-// scan reads what every file that is older than the call says about its answer. Files that are damaged or past their time are removed, files that are no cache's are
-// left alone.
+// scan reads what every file that is older than the call says about its answer. Files that are damaged or past their time are removed,
+// files that are no cache's are left alone.
 func (d *disk) scan(stop <-chan struct{}, found func(e *entry)) error {
 	began := time.Now()
 	return filepath.WalkDir(d.root, func(path string, entry fs.DirEntry, err error) error {
@@ -138,7 +140,7 @@ func (d *disk) scan(stop <-chan struct{}, found func(e *entry)) error {
 		case errors.Is(err, errCorrupt), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			_ = os.Remove(path)
 		case err != nil: // it went while it was looked at, or cannot be read now
-		case d.path(e) != path, e.age(began) >= e.lifetime:
+		case d.path(e) != path, e.age(began) >= e.lifetime, e.received > began.Add(clockSkew).UnixNano():
 			_ = os.Remove(path)
 		default:
 			found(e)

@@ -101,8 +101,11 @@ func (e *entry) memory() int64 {
 
 // keeps says whether a line of an answer belongs to whoever asks next, too. cookies: those that are set do.
 func keeps(name []byte, cookies bool) bool {
-	if bytes.Contains(bytes.ToLower(name), []byte("ratelimit-remaining")) { // of another client
-		return false
+	const remaining = "ratelimit-remaining" // of another client, with whatever prefix
+	for i := 0; i+len(remaining) <= len(name); i++ {
+		if phase.EqualName(name[i:i+len(remaining)], remaining) {
+			return false
+		}
 	}
 	for _, n := range [...]string{
 		"age", "apisix-cache-status", "x-apisix-upstream-status", "content-length", "proxy-authentication-info", "proxy-authorization",
@@ -255,7 +258,8 @@ func readEntry(meta []byte, sum uint32) (*entry, error) {
 		}
 		e.addField(name, value)
 	}
-	if r.failed || len(r.b) > 0 || e.lifetime < 0 || e.initial < 0 {
+	const longest = 2 * maxTTL * time.Second
+	if r.failed || len(r.b) > 0 || e.lifetime < 0 || e.lifetime > longest || e.initial < 0 || e.initial > longest {
 		return nil, errCorrupt
 	}
 	return e, nil

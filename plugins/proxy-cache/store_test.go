@@ -141,7 +141,10 @@ func TestRestartCleans(t *testing.T) {
 	root := t.TempDir()
 	r := newRig(t, diskZone(root))
 	p := r.plugin("disk", "")
-	r.ask(p, "GET /past", says("past")) // in the rig's time, which is years ago
+	r.clock = time.Now().Add(-time.Hour)
+	r.ask(p, "GET /past", says("past", "Cache-Control: max-age=3000"))
+	r.clock = time.Now().Add(2 * clockSkew)
+	r.ask(p, "GET /future", says("future", "Cache-Control: max-age=3000"))
 	r.clock = time.Now()
 	for i := range 20 {
 		r.ask(p, fmt.Sprintf("GET /%d", i), says(strings.Repeat("x", 1000), "Cache-Control: max-age=1000"))
@@ -156,6 +159,10 @@ func TestRestartCleans(t *testing.T) {
 			t.Fatal(err)
 		}
 		size += info.Size()
+	}
+	p = r.plugin("disk", "")
+	for _, path := range []string{"/past", "/future"} {
+		r.expect(p, "GET "+path, says("new", "Cache-Control: private"), "200 MISS new")
 	}
 	if z := r.cache.zones["disk"]; size > 5000 || size < 2000 || z.index.disk.Load() != size {
 		t.Errorf("%d bytes of files, %d counted", size, z.index.disk.Load())
