@@ -125,6 +125,29 @@ func TestCacheKeepsConsumersApart(t *testing.T) {
 	}
 }
 
+// A global rule keeps answers of all routes, and gives none away before the plugins of the route have let the request pass.
+func TestCacheInAGlobalRule(t *testing.T) {
+	up := newCounted(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "secret") })
+	g := startGate(t, onLoopback(t, conf.Default()))
+	g.configure("PUT", "/global_rules/1", `{"plugins":{"proxy-cache":`+inMemory+`}}`)
+	g.configure("PUT", "/routes/1", `{"uri":"/*","upstream":{"nodes":{"`+up.addr+`":1}},"plugins":{"ua-restriction":{"denylist":["bad"]}}}`)
+	for _, tt := range []struct {
+		agent, status string
+		code          int
+	}{{"good", "MISS", 200}, {"good", "HIT", 200}, {"bad", "", 403}, {"good", "HIT", 200}} {
+		a := g.send("GET", "http://"+g.addr+"/a", "", "User-Agent: "+tt.agent)
+		if a.status != tt.code || a.header.Get("Apisix-Cache-Status") != tt.status || strings.Contains(a.body, "secret") != (tt.code == 200) {
+			t.Errorf("%s got %v, %s", tt.agent, a, a.header.Get("Apisix-Cache-Status"))
+		}
+	}
+	if a := g.send("PURGE", "http://"+g.addr+"/a", "", "User-Agent: good"); a.status != 200 {
+		t.Errorf("PURGE: %v", a)
+	}
+	if n := up.hits.Load(); n != 1 {
+		t.Errorf("the upstream was asked %d times", n)
+	}
+}
+
 // A client gets the pieces of an answer that is being kept as they come. What the upstream cuts is cut for the client, too, and not kept.
 func TestCacheOfStreams(t *testing.T) {
 	release := make(chan bool) // whether to cut

@@ -12,6 +12,7 @@ import (
 	"bytes"
 	_ "embed"
 	"strconv"
+	"strings"
 	"time"
 
 	"headgate/proxy/phase"
@@ -39,7 +40,29 @@ func (c *Cache) build(conf []byte, env phase.Env) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plugin{config: read, cache: c, slot: env.Slot()}, nil
+	p := &plugin{config: read, cache: c, slot: env.Slot()}
+	if strings.HasPrefix(env.Owner(), "global_rules/") {
+		return inGlobalRule{p}, nil
+	}
+	return inRoute{p}, nil
+}
+
+// inRoute is the plugin of a route or a consumer: it stands where its priority puts it among the others, behind those that refuse.
+type inRoute struct{ *plugin }
+
+// Access implements phase.Accessor.
+func (p inRoute) Access(x *phase.Exchange) phase.Verdict { return p.lookUp(x) }
+
+// inGlobalRule is the plugin of a global rule. Those run before the route's, which may be there to refuse the request: nothing comes out of
+// the cache until they all have let it pass.
+type inGlobalRule struct{ *plugin }
+
+// Send implements phase.Sender.
+func (p inGlobalRule) Send(x *phase.Exchange) phase.Verdict {
+	if s := x.Slot(p.slot); s.Ptr != nil || s.Int > int64(none) { // another attempt
+		return phase.Continue
+	}
+	return p.lookUp(x)
 }
 
 // plugin is immutable, but for its zone. The slot of an exchange has its status and, for one that may take something from the cache or
@@ -97,7 +120,7 @@ type visit struct {
 	ticket  uint64
 	// keep: the answer may be kept; forget: it makes what is kept under key invalid.
 	keep, forget bool
-	// guarded: the request carries Authorization, and the key does not say whose.
+	// guarded: the request came with Authorization, and the key does not say whose.
 	guarded bool
 
 	tuple, scratch []byte
@@ -117,9 +140,23 @@ func (p *plugin) acquire(x *phase.Exchange) *visit {
 	return v
 }
 
-// Access implements phase.Accessor. An answer from the cache allocates nothing.
-func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
-	q := &x.Request
+// authorization is what the slot has between Rewrite and lookUp when the request came with Authorization.
+const authorization = -1
+
+// Rewrite implements phase.Rewriter: it notes whether the client, or a plugin that has asked who it is, has set Authorization. What plugins
+// of a lower priority set from here on, such as proxy-rewrite, is the operator's and the same for everybody.
+func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
+	if _, ok := x.Request.Header.Get("Authorization"); ok {
+		x.Slot(p.slot).Int = authorization
+	}
+	return phase.Continue
+}
+
+// lookUp answers what there is an answer to. It allocates nothing when that comes from memory.
+func (p *plugin) lookUp(x *phase.Exchange) phase.Verdict {
+	q, s := &x.Request, x.Slot(p.slot)
+	authorized := s.Int == authorization
+	s.Int = 0
 	switch {
 	case string(q.Method) == "PURGE":
 		return p.purge(x)
@@ -134,7 +171,6 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	}
 	v := p.acquire(x)
 	v.variant.describe(x, v.scratch)
-	_, authorized := q.Header.Get("Authorization")
 	v.guarded = authorized && x.Consumer.Name == ""
 	v.keep = len(q.OutMethod) == 0 || bytes.Equal(q.OutMethod, q.Method)
 	wishes := directives{maxAge: -1, minFresh: -1}
@@ -152,18 +188,18 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	}
 	e, ticket := p.zone.find(&v.key, &v.variant, q)
 	v.ticket = ticket
-	s := p.judge(e, v, &wishes, x.Start)
-	if s == hit && !p.answer(x, v, e) {
-		s = miss // its file is gone
+	became := p.judge(e, v, &wishes, x.Start)
+	if became == hit && !p.answer(x, v, e) {
+		became = miss // its file is gone
 	}
-	if s == hit {
+	if became == hit {
 		return p.stop(x, hit)
 	}
 	if wishes.onlyIfCached {
 		x.AnswerPage(504)
-		return p.stop(x, s)
+		return p.stop(x, became)
 	}
-	return p.goOn(x, s)
+	return p.goOn(x, became)
 }
 
 // judge says whether e, which may be nil, is the answer.
@@ -257,7 +293,7 @@ func describesBody(name []byte) bool {
 // Response implements phase.Responder.
 func (p *plugin) Response(x *phase.Exchange) {
 	text := status(x.Slot(p.slot).Int).text()
-	if text == nil {
+	if text == nil { // not asked, or PURGE
 		return
 	}
 	h := &x.Response.Header
@@ -283,7 +319,9 @@ func (p *plugin) Done(x *phase.Exchange) {
 }
 
 var (
-	_ phase.Accessor  = (*plugin)(nil)
+	_ phase.Accessor  = inRoute{}
+	_ phase.Sender    = inGlobalRule{}
+	_ phase.Rewriter  = (*plugin)(nil)
 	_ phase.Receiver  = (*plugin)(nil)
 	_ phase.Responder = (*plugin)(nil)
 	_ phase.Finisher  = (*plugin)(nil)

@@ -286,6 +286,73 @@ func TestConsumers(t *testing.T) {
 	})
 }
 
+// What the operator adds for the upstream makes an answer nobody's own; what the client has sent does, whatever becomes of it.
+func TestAuthorizationOfTheOperator(t *testing.T) {
+	both(t, func(t *testing.T, r *rig, zone string) {
+		p := r.plugin(zone, "")
+		p.Priority = 1085
+		rewrite := phase.Instance{Plugin: adds{}}
+		ask := func(request string) string {
+			x := r.exchange(request)
+			return strings.Split(phasetest.Run(x, &r.env, says("b"), p, rewrite), "\n")[1]
+		}
+		for _, want := range []string{"MISS", "HIT"} {
+			if got := ask("GET /a"); got != "Apisix-Cache-Status: "+want && !strings.HasPrefix(got, "Age: ") {
+				t.Errorf("%s, want %s", got, want)
+			}
+			if got := ask("GET /b|Authorization: mine"); got != "Apisix-Cache-Status: MISS" {
+				t.Errorf("%s with Authorization", got)
+			}
+		}
+		if n := r.cache.zones[zone].number.Load(); n != 1 {
+			t.Errorf("%d answers are kept", n)
+		}
+	})
+}
+
+type adds struct{}
+
+func (adds) Rewrite(x *phase.Exchange) phase.Verdict {
+	x.Request.Header.Set([]byte("Authorization"), []byte("of the gateway"))
+	return phase.Continue
+}
+
+// In a global rule the cache is asked before the first attempt, and not again before the next one.
+func TestAttempts(t *testing.T) {
+	r := newRig(t)
+	r.env.OwnerKey = "global_rules/1"
+	p := r.plugin("memory", "")
+	if _, ok := p.Plugin.(phase.Accessor); ok {
+		t.Fatal("it answers before the route's plugins have run")
+	}
+	sender := p.Plugin.(phase.Sender)
+	for _, tt := range []struct {
+		request string
+		want    phase.Verdict
+	}{{"GET /a", phase.Continue}, {"POST /a", phase.Continue}, {"OPTIONS /a", phase.Continue}, {"GET /a", phase.Stop}} {
+		x := r.exchange(tt.request)
+		x.Enter(nil, phase.NewChainOf([]phase.Instance{p}, nil, r.env.Slots))
+		first := sender.Send(x)
+		if first != tt.want {
+			t.Errorf("%s: %v", tt.request, first)
+		}
+		if first == phase.Continue {
+			if sender.Send(x) != phase.Continue {
+				t.Errorf("%s: another attempt is answered", tt.request)
+			}
+			if tt.request == "GET /a" {
+				says("b")(x)
+				x.Receive(0)
+			}
+		}
+		x.Finish(func(r any) { panic(r) })
+	}
+	z := r.cache.zones["memory"]
+	if misses, hits := z.requests[miss].Value(), z.requests[hit].Value(); misses != 3 || hits != 1 {
+		t.Errorf("%d misses, %d hits", misses, hits)
+	}
+}
+
 // Routes do not share answers: the same path may mean something else to them.
 func TestRoutes(t *testing.T) {
 	both(t, func(t *testing.T, r *rig, zone string) {
