@@ -52,7 +52,7 @@ func TestRestart(t *testing.T) {
 	r.expect(p, "GET /a", says("a", "Cache-Control: max-age=1000", "ETag: \"e\"", "Vary: B"), "200 MISS a")
 	r.expect(p, "GET /a|B: 1", says("a1", "Cache-Control: max-age=1000", "Vary: B"), "200 MISS a1")
 	r.expect(p, "GET /long", says(long, "Cache-Control: max-age=1000"), "200 MISS "+long)
-	r.expect(p, "GET /short", says("short", "Cache-Control: max-age=1"), "200 MISS short")
+	r.expect(p, "GET /short", says("short", "Cache-Control: max-age=500"), "200 MISS short")
 	r.expect(p, "GET /empty", says("", "Cache-Control: max-age=1000"), "200 MISS")
 	list := files(t, root)
 	if len(list) != 5 {
@@ -80,7 +80,7 @@ func TestRestart(t *testing.T) {
 	}
 
 	r = restart(t, diskZone(root))
-	r.clock = r.clock.Add(10 * time.Second)
+	r.clock = r.clock.Add(600 * time.Second)
 	p = r.plugin("disk", "")
 	r.expect(p, "GET /a", nil, "200 HIT a")
 	r.expect(p, "GET /a|B: 1", nil, "200 HIT a1")
