@@ -55,6 +55,9 @@ type Exchange struct {
 	joined     bool
 	stopped    bool
 	done       bool
+	chunking   uint8   // see HasChunkers
+	passing    bool    // passed is not empty
+	passed     kindSet // see PassOver
 	slots      [slotClasses][]Slot
 	arena      []byte
 	captures   [][]byte
