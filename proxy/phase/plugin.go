@@ -51,7 +51,7 @@ type Kind struct {
 	// Validate checks what the schema cannot say. It is pure; its error text goes to the operator. May be nil.
 	Validate func(conf []byte) error
 	// Build makes the instance for one route. It does no IO and starts nothing (see Env.Go). conf is the stored JSON and is not
-	// kept. The instance must implement at least one phase.
+	// kept. The instance must implement at least one phase. Validate and Build are called for several routes at a time.
 	Build func(conf []byte, env Env) (any, error)
 	// PreferRoute: in a global rule the plugin is passed over where the route has it too (contract section 2.7 item 4).
 	PreferRoute bool
