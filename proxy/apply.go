@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ type Applier struct {
 	again    <-chan time.Time      // when to catch up with a store whose events were lost
 	hidden   map[string]store.Item // stored under keys of inline
 	deleted  map[string]uint64     // revisions of own deletions that the watch has not shown yet
+	passed   *passed               // while many documents are judged
 	// inlineRevision counts the changes of the file's resources; what a change puts has the count as its revision.
 	inlineRevision uint64
 
@@ -112,6 +114,10 @@ func StartApplier(ctx context.Context, o ApplierOptions) (*Applier, error) {
 	}
 	if err := a.load(items, revision, o.Inline); err != nil {
 		return nil, err
+	}
+	if len(items) >= manyDocuments {
+		// To decode them took as much again as what stays. With little to do, the runtime would give it back after minutes.
+		o.Offload.Do(debug.FreeOSMemory)
 	}
 	run, cancel := context.WithCancel(context.Background())
 	a.stop = cancel

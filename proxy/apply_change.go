@@ -62,6 +62,7 @@ func (a *Applier) attempt(ctx context.Context, list []Change) ([]Result, error) 
 			edits = append(edits, snapshot.Edit{Key: p.Key, Value: p.next})
 		}
 	}
+	defer a.remember(len(todo))()
 	verdicts := make([]error, len(todo))
 	snapshot.Parallel(len(todo), func(i int) { verdicts[i] = a.check(todo[i], after) })
 	for i, p := range todo {

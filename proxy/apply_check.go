@@ -3,6 +3,7 @@ package proxy
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"headgate/conf/resource"
 	"headgate/conf/schema"
@@ -49,6 +50,67 @@ type checks struct {
 func (c checks) CheckVars(raw any) error {
 	_, err := phase.CompilePredicate(raw)
 	return err
+}
+
+// CheckPlugin judges equal configurations once while many documents are judged: most of a large store repeat a few.
+func (c checks) CheckPlugin(name string, conf any, use resource.Use) error {
+	if c.a.passed == nil {
+		return c.Compiler.CheckPlugin(name, conf, use)
+	}
+	text, err := resource.Encode(conf)
+	if err != nil {
+		return err
+	}
+	key := passedKey{name, use, string(text)}
+	if c.a.passed.has(key) {
+		return nil
+	}
+	if err = c.Compiler.CheckPlugin(name, conf, use); err == nil {
+		c.a.passed.add(key)
+	}
+	return err
+}
+
+// passed are configurations of plugins that were judged and found to be right. It is safe for concurrent use.
+type passed struct {
+	mu   sync.RWMutex
+	keys map[passedKey]struct{}
+}
+
+type passedKey struct {
+	plugin string
+	use    resource.Use
+	conf   string
+}
+
+const (
+	// manyDocuments are worth it to remember what passed.
+	manyDocuments = 1000
+	// maxPassed bounds what is remembered.
+	maxPassed = 4096
+)
+
+// remember begins to remember what passed, when as many as n documents are to be judged, until forget is called.
+func (a *Applier) remember(n int) (forget func()) {
+	if n >= manyDocuments {
+		a.passed = &passed{keys: map[passedKey]struct{}{}}
+	}
+	return func() { a.passed = nil }
+}
+
+func (p *passed) has(key passedKey) bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	_, has := p.keys[key]
+	return has
+}
+
+func (p *passed) add(key passedKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.keys) < maxPassed {
+		p.keys[key] = struct{}{}
+	}
 }
 
 // GlobalRuleWith is for edits: of two rules that are stored already the compiler judges.

@@ -116,6 +116,7 @@ func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
 func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, from string) error {
 	edits := make([]snapshot.Edit, 0, len(put)+len(removed))
 	usable := make(map[string]store.Item, len(put))
+	defer a.remember(len(put))()
 	verdicts := a.judge(put)
 	for i, item := range put {
 		if isInternal(item.Key) {
@@ -162,8 +163,10 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 		delete(usable, p.Key)
 	}
 	fresh := make([]store.Item, 0, len(usable))
-	for _, item := range usable {
-		fresh = append(fresh, item)
+	for _, item := range put { // in the order of their keys, which is the cheapest to take up
+		if got, ok := usable[item.Key]; ok {
+			fresh = append(fresh, got)
+		}
 	}
 	a.commit(st, revision, fresh, removed, from)
 	return nil

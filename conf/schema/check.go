@@ -15,6 +15,23 @@ type run struct {
 	steps   int  // what is left of maxSteps
 	absent  bool // there is no document
 	literal bool // no string of the document refers to a secret
+	quiet   int  // above 0, what is wrong does not matter, only that something is
+}
+
+// say returns a complaint.
+func (r *run) say(parts ...string) string {
+	if r.quiet > 0 {
+		return "no"
+	}
+	return strings.Join(parts, "")
+}
+
+// fits is check for where nobody reads the complaint.
+func (r *run) fits(n *node, v any) bool {
+	r.quiet++
+	msg := r.check(n, v)
+	r.quiet--
+	return msg == ""
 }
 
 // check returns the first complaint of n about v, or "". The order is fixed: type, then the keywords of that type (properties by
@@ -34,10 +51,10 @@ func (r *run) check(n *node, v any) string {
 	}
 	if len(n.types) > 0 && !slices.ContainsFunc(n.types, func(t string) bool { return isType(t, v) }) {
 		want := n.types[0]
-		if len(n.types) > 1 {
+		if len(n.types) > 1 && r.quiet == 0 {
 			want = "one of " + strings.Join(n.types, ", ")
 		}
-		return "wrong type: expected " + want + ", got " + r.typeName(v)
+		return r.say("wrong type: expected ", want, ", got ", r.typeName(v))
 	}
 	if msg := r.checkByType(n, v); msg != "" {
 		return msg
@@ -84,12 +101,12 @@ func (r *run) object(n *node, obj map[string]any) string {
 			continue
 		}
 		if msg := r.check(p.node, v); msg != "" {
-			return `property "` + p.name + `" validation failed: ` + msg
+			return r.say(`property "`, p.name, `" validation failed: `, msg)
 		}
 	}
 	for _, name := range n.required {
 		if _, ok := obj[name]; !ok {
-			return `property "` + name + `" is required`
+			return r.say(`property "`, name, `" is required`)
 		}
 	}
 	for _, d := range n.dependencies {
@@ -98,12 +115,12 @@ func (r *run) object(n *node, obj map[string]any) string {
 		}
 		for _, name := range d.needs {
 			if _, ok := obj[name]; !ok {
-				return `property "` + name + `" is required when "` + d.prop + `" is set`
+				return r.say(`property "`, name, `" is required when "`, d.prop, `" is set`)
 			}
 		}
 		if d.node != nil {
 			if msg := r.check(d.node, obj); msg != "" {
-				return `failed to validate dependent schema for "` + d.prop + `": ` + msg
+				return r.say(`failed to validate dependent schema for "`, d.prop, `": `, msg)
 			}
 		}
 	}
@@ -148,10 +165,10 @@ func (r *run) otherProperties(n *node, obj map[string]any) string {
 		switch {
 		case claimed:
 		case n.closed:
-			return "additional properties forbidden, found " + name
+			return r.say("additional properties forbidden, found ", name)
 		case n.additional != nil:
 			if msg := r.check(n.additional, obj[name]); msg != "" {
-				return "failed to validate additional property " + name + ": " + msg
+				return r.say("failed to validate additional property ", name, ": ", msg)
 			}
 		}
 	}
@@ -192,7 +209,7 @@ func (r *run) array(n *node, arr []any) string {
 			first[key] = i
 		}
 	}
-	if n.contains != nil && !slices.ContainsFunc(arr, func(v any) bool { return r.check(n.contains, v) == "" }) {
+	if n.contains != nil && !slices.ContainsFunc(arr, func(v any) bool { return r.fits(n.contains, v) }) {
 		return "expect array to contain a matching item"
 	}
 	return ""
@@ -249,7 +266,7 @@ func (r *run) combined(n *node, v any) string {
 			return "allOf " + strconv.Itoa(i+1) + " failed: " + msg
 		}
 	}
-	if len(n.anyOf) > 0 && !slices.ContainsFunc(n.anyOf, func(sub *node) bool { return r.check(sub, v) == "" }) {
+	if len(n.anyOf) > 0 && !slices.ContainsFunc(n.anyOf, func(sub *node) bool { return r.fits(sub, v) }) {
 		if n.requiredOnly != "" {
 			return "object matches none of the required: " + n.requiredOnly
 		}
@@ -258,7 +275,7 @@ func (r *run) combined(n *node, v any) string {
 	if len(n.oneOf) > 0 {
 		match := -1
 		for i, sub := range n.oneOf {
-			if r.check(sub, v) != "" {
+			if !r.fits(sub, v) {
 				continue
 			}
 			if match >= 0 {
@@ -270,15 +287,15 @@ func (r *run) combined(n *node, v any) string {
 			return "value should match only one schema, but matches none"
 		}
 	}
-	if n.not != nil && r.check(n.not, v) == "" {
+	if n.not != nil && r.fits(n.not, v) {
 		return "value wasn't supposed to match schema"
 	}
 	if n.cond != nil {
-		holds := r.check(n.cond, v) == ""
-		if holds && n.then != nil && r.check(n.then, v) != "" {
+		holds := r.fits(n.cond, v)
+		if holds && n.then != nil && !r.fits(n.then, v) {
 			return "then clause did not match"
 		}
-		if !holds && n.orElse != nil && r.check(n.orElse, v) != "" {
+		if !holds && n.orElse != nil && !r.fits(n.orElse, v) {
 			return "else clause did not match"
 		}
 	}

@@ -67,12 +67,14 @@ type kind struct {
 	schema   *schema.Schema
 	consumer *schema.Schema // nil unless it is for authentication
 	metadata *schema.Schema // nil when it has none
+	about    string         // key of the document with its metadata
 }
 
 // shared is an upstream that several routes use. It is closed when its document has another one or none, and no route in force was
 // compiled with it any more: a route that does not compile with the next version keeps this one alive.
 type shared struct {
 	*upstream.Upstream
+	key      string // of the document
 	born     uint64
 	routes   int // in force that use it
 	replaced bool
@@ -113,7 +115,7 @@ func NewCompiler(live *Live, opt Options) (*Compiler, error) {
 const maxKinds = 256
 
 func newKind(k phase.Kind, number uint8) (*kind, error) {
-	made := &kind{Kind: k, number: number}
+	made := &kind{Kind: k, number: number, about: "plugin_metadata/" + k.Name}
 	raw, err := schema.WithMeta(k.Schema)
 	if err == nil {
 		made.schema, err = schema.Compile(k.Name, raw, resource.SchemaRefs()...)

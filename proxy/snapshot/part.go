@@ -126,11 +126,12 @@ func (st *Stage) warn(format string, args ...any) {
 
 // shared returns the upstream that the document key holds, with the clocks of the route, nil when there is none.
 func (b *builder) shared(key string) *upstream.Upstream {
-	b.depends(key)
 	s := b.st.shared(key)
 	if s == nil {
+		b.depends(key)
 		return nil
 	}
+	b.depends(s.key) // which all its users share
 	if !slices.Contains(b.p.uses, s) {
 		b.p.uses = append(b.p.uses, s)
 	}

@@ -409,7 +409,7 @@ func (st *Stage) compileShared(key string, value []byte) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
-	st.upstreams[key] = &shared{Upstream: u}
+	st.upstreams[key] = &shared{Upstream: u, key: key}
 	return nil
 }
 
