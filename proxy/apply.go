@@ -46,7 +46,6 @@ type Applier struct {
 	again    <-chan time.Time      // when to catch up with a store whose events were lost
 	hidden   map[string]store.Item // stored under keys of inline
 	deleted  map[string]uint64     // revisions of own deletions that the watch has not shown yet
-	passed   *passed               // while many documents are judged
 	// inlineRevision counts the changes of the file's resources; what a change puts has the count as its revision.
 	inlineRevision uint64
 

@@ -13,8 +13,8 @@ import (
 
 func isInternal(key string) bool { return strings.HasPrefix(key, Internal) }
 
-// validate judges a document as a whole (contract section 1.4, steps 5 and 6) in a world that world describes.
-func (a *Applier) validate(kind resource.Kind, id string, raw []byte, world world) error {
+// validate judges a document as a whole (contract section 1.4, steps 5 and 6).
+func (c checks) validate(kind resource.Kind, id string, raw []byte) error {
 	doc, err := schema.DecodeJSON(raw)
 	if err != nil {
 		return resource.Invalid("invalid configuration: " + err.Error())
@@ -23,12 +23,12 @@ func (a *Applier) validate(kind resource.Kind, id string, raw []byte, world worl
 	if !ok {
 		return resource.Invalid("invalid configuration")
 	}
-	return a.validateDecoded(kind, id, m, world)
+	return c.validateDecoded(kind, id, m)
 }
 
-func (a *Applier) validateDecoded(kind resource.Kind, id string, doc map[string]any, world world) error {
+func (c checks) validateDecoded(kind resource.Kind, id string, doc map[string]any) error {
 	// A typed nil must not become a non-nil error.
-	if refusal := resource.Validate(kind, id, doc, checks{a.compiler, a, world}); refusal != nil {
+	if refusal := resource.Validate(kind, id, doc, c); refusal != nil {
 		return refusal
 	}
 	return nil
@@ -40,11 +40,21 @@ type world interface {
 	Document(key string) []byte
 }
 
-// checks implements resource.Env.
+// checks judges the documents of one change, and implements resource.Env for that. Several goroutines may use it at a time.
 type checks struct {
 	*snapshot.Compiler
 	a *Applier
 	world
+	passed *passed // nil: nothing is remembered
+}
+
+// checks judges n documents in the world that world describes.
+func (a *Applier) checks(world world, n int) checks {
+	c := checks{Compiler: a.compiler, a: a, world: world}
+	if n >= manyDocuments {
+		c.passed = &passed{keys: map[passedKey]struct{}{}}
+	}
+	return c
 }
 
 func (c checks) CheckVars(raw any) error {
@@ -52,9 +62,10 @@ func (c checks) CheckVars(raw any) error {
 	return err
 }
 
-// CheckPlugin judges equal configurations once while many documents are judged: most of a large store repeat a few.
+// CheckPlugin judges equal configurations once when there are many documents: most of a large store repeat a few. That is no shortcut for
+// what is wrong: only what passed is remembered, and to judge a configuration asks nothing but itself.
 func (c checks) CheckPlugin(name string, conf any, use resource.Use) error {
-	if c.a.passed == nil {
+	if c.passed == nil {
 		return c.Compiler.CheckPlugin(name, conf, use)
 	}
 	text, err := resource.Encode(conf)
@@ -62,16 +73,16 @@ func (c checks) CheckPlugin(name string, conf any, use resource.Use) error {
 		return err
 	}
 	key := passedKey{name, use, string(text)}
-	if c.a.passed.has(key) {
+	if c.passed.has(key) {
 		return nil
 	}
 	if err = c.Compiler.CheckPlugin(name, conf, use); err == nil {
-		c.a.passed.add(key)
+		c.passed.add(key)
 	}
 	return err
 }
 
-// passed are configurations of plugins that were judged and found to be right. It is safe for concurrent use.
+// passed are configurations of plugins that were judged and found to be right.
 type passed struct {
 	mu   sync.RWMutex
 	keys map[passedKey]struct{}
@@ -80,23 +91,15 @@ type passed struct {
 type passedKey struct {
 	plugin string
 	use    resource.Use
-	conf   string
+	conf   string // as JSON
 }
 
 const (
 	// manyDocuments are worth it to remember what passed.
 	manyDocuments = 1000
-	// maxPassed bounds what is remembered.
-	maxPassed = 4096
+	// maxPassed bounds how many configurations are remembered, maxPassedConf the bytes of each.
+	maxPassed, maxPassedConf = 4096, 1024
 )
-
-// remember begins to remember what passed, when as many as n documents are to be judged, until forget is called.
-func (a *Applier) remember(n int) (forget func()) {
-	if n >= manyDocuments {
-		a.passed = &passed{keys: map[passedKey]struct{}{}}
-	}
-	return func() { a.passed = nil }
-}
 
 func (p *passed) has(key passedKey) bool {
 	p.mu.RLock()
@@ -106,6 +109,9 @@ func (p *passed) has(key passedKey) bool {
 }
 
 func (p *passed) add(key passedKey) {
+	if len(key.conf) > maxPassedConf {
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.keys) < maxPassed {

@@ -116,8 +116,8 @@ func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
 func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, from string) error {
 	edits := make([]snapshot.Edit, 0, len(put)+len(removed))
 	usable := make(map[string]store.Item, len(put))
-	defer a.remember(len(put))()
-	verdicts := a.judge(put)
+	checks := a.checks(everything{}, len(put))
+	verdicts := a.judge(put, checks)
 	for i, item := range put {
 		if isInternal(item.Key) {
 			usable[item.Key] = item
@@ -137,7 +137,7 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 			continue
 		}
 		usable[item.Key] = item
-		edits = append(edits, snapshot.Edit{Key: item.Key, Value: item.Value, Check: a.checkOf(item.Key)})
+		edits = append(edits, snapshot.Edit{Key: item.Key, Value: item.Value, Check: checks.ofRoute(item.Key)})
 	}
 	for _, key := range removed {
 		edits = append(edits, snapshot.Edit{Key: key})
@@ -166,6 +166,7 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 	for _, item := range put { // in the order of their keys, which is the cheapest to take up
 		if got, ok := usable[item.Key]; ok {
 			fresh = append(fresh, got)
+			delete(usable, item.Key)
 		}
 	}
 	a.commit(st, revision, fresh, removed, from)
@@ -173,25 +174,25 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 }
 
 // judge validates documents that came from the store, but for those that have a check.
-func (a *Applier) judge(items []store.Item) []error {
+func (a *Applier) judge(items []store.Item, checks checks) []error {
 	verdicts := make([]error, len(items))
 	snapshot.Parallel(len(items), func(i int) {
 		key := items[i].Key
-		if kind, id, err := splitKey(key); err == nil && !isInternal(key) && !a.inline[key] && a.checkOf(key) == nil {
-			verdicts[i] = a.validate(kind, id, items[i].Value, everything{})
+		if kind, id, err := splitKey(key); err == nil && !isInternal(key) && !a.inline[key] && checks.ofRoute(key) == nil {
+			verdicts[i] = checks.validate(kind, id, items[i].Value)
 		}
 	})
 	return verdicts
 }
 
-// checkOf returns what validates the route key when it is compiled, nil for other documents. Of routes there are many at a start, and
+// ofRoute returns what validates the route key when it is compiled, nil for other documents. Of routes there are many at a start, and
 // so each is decoded only once. Nothing refers to them, so that nobody else needs to know first whether they are valid.
-func (a *Applier) checkOf(key string) func(doc map[string]any) error {
+func (c checks) ofRoute(key string) func(doc map[string]any) error {
 	kind, id, err := splitKey(key)
 	if err != nil || kind.Segment != "routes" {
 		return nil
 	}
-	return func(doc map[string]any) error { return a.validateDecoded(kind, id, doc, everything{}) }
+	return func(doc map[string]any) error { return c.validateDecoded(kind, id, doc) }
 }
 
 // leaveOut takes note of a document that cannot be used.
