@@ -161,7 +161,7 @@ func (a *Applier) edited(list []Change) ([]pending, error) {
 }
 
 // check judges one change in the light of all.
-func (c checks) check(p pending, after view) error {
+func (c *checks) check(p pending, after view) error {
 	if isInternal(p.Key) {
 		return nil
 	}

@@ -3,7 +3,6 @@ package proxy
 import (
 	"slices"
 	"strings"
-	"sync"
 
 	"headgate/conf/resource"
 	"headgate/conf/schema"
@@ -14,7 +13,7 @@ import (
 func isInternal(key string) bool { return strings.HasPrefix(key, Internal) }
 
 // validate judges a document as a whole (contract section 1.4, steps 5 and 6).
-func (c checks) validate(kind resource.Kind, id string, raw []byte) error {
+func (c *checks) validate(kind resource.Kind, id string, raw []byte) error {
 	doc, err := schema.DecodeJSON(raw)
 	if err != nil {
 		return resource.Invalid("invalid configuration: " + err.Error())
@@ -26,7 +25,7 @@ func (c checks) validate(kind resource.Kind, id string, raw []byte) error {
 	return c.validateDecoded(kind, id, m)
 }
 
-func (c checks) validateDecoded(kind resource.Kind, id string, doc map[string]any) error {
+func (c *checks) validateDecoded(kind resource.Kind, id string, doc map[string]any) error {
 	// A typed nil must not become a non-nil error.
 	if refusal := resource.Validate(kind, id, doc, c); refusal != nil {
 		return refusal
@@ -45,82 +44,36 @@ type checks struct {
 	*snapshot.Compiler
 	a *Applier
 	world
-	passed *passed // nil: nothing is remembered
+	judge *snapshot.Judge // nil unless there are many
 }
 
+// manyDocuments are worth it to remember what passed.
+const manyDocuments = 1000
+
 // checks judges n documents in the world that world describes.
-func (a *Applier) checks(world world, n int) checks {
-	c := checks{Compiler: a.compiler, a: a, world: world}
+func (a *Applier) checks(world world, n int) *checks {
+	c := &checks{Compiler: a.compiler, a: a, world: world}
 	if n >= manyDocuments {
-		c.passed = &passed{keys: map[passedKey]struct{}{}}
+		c.judge = a.compiler.Judge()
 	}
 	return c
 }
 
-func (c checks) CheckVars(raw any) error {
+func (c *checks) CheckVars(raw any) error {
 	_, err := phase.CompilePredicate(raw)
 	return err
 }
 
-// CheckPlugin judges equal configurations once when there are many documents: most of a large store repeat a few. That is no shortcut for
-// what is wrong: only what passed is remembered, and to judge a configuration asks nothing but itself.
-func (c checks) CheckPlugin(name string, conf any, use resource.Use) error {
-	if c.passed == nil {
+// CheckPlugin implements resource.Env.
+func (c *checks) CheckPlugin(name string, conf any, use resource.Use) error {
+	if c.judge == nil {
 		return c.Compiler.CheckPlugin(name, conf, use)
 	}
-	text, err := resource.Encode(conf)
-	if err != nil {
-		return err
-	}
-	key := passedKey{name, use, string(text)}
-	if c.passed.has(key) {
-		return nil
-	}
-	if err = c.Compiler.CheckPlugin(name, conf, use); err == nil {
-		c.passed.add(key)
-	}
-	return err
-}
-
-// passed are configurations of plugins that were judged and found to be right.
-type passed struct {
-	mu   sync.RWMutex
-	keys map[passedKey]struct{}
-}
-
-type passedKey struct {
-	plugin string
-	use    resource.Use
-	conf   string // as JSON
-}
-
-const (
-	// manyDocuments are worth it to remember what passed.
-	manyDocuments = 1000
-	// maxPassed bounds how many configurations are remembered, maxPassedConf the bytes of each.
-	maxPassed, maxPassedConf = 4096, 1024
-)
-
-func (p *passed) has(key passedKey) bool {
-	p.mu.RLock()
-	defer p.mu.RUnlock()
-	_, has := p.keys[key]
-	return has
-}
-
-func (p *passed) add(key passedKey) {
-	if len(key.conf) > maxPassedConf {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.keys) < maxPassed {
-		p.keys[key] = struct{}{}
-	}
+	return c.judge.CheckPlugin(name, conf, use)
 }
 
 // GlobalRuleWith is for edits: of two rules that are stored already the compiler judges.
-func (c checks) GlobalRuleWith(plugin, except string) string {
+func (c *checks) GlobalRuleWith(plugin, except string) string {
 	if c.stored() {
 		return ""
 	}
@@ -129,13 +82,13 @@ func (c checks) GlobalRuleWith(plugin, except string) string {
 
 // stored says that the document is judged because it is in the store already. What it must not share with another is then for the
 // compiler to decide, which tries again when the other one goes.
-func (c checks) stored() bool {
+func (c *checks) stored() bool {
 	_, yes := c.world.(everything)
 	return yes
 }
 
 // CredentialOwner is for edits. It passes over what is going away with the same change.
-func (c checks) CredentialOwner(plugin string, conf map[string]any, except string) (attr, owner string) {
+func (c *checks) CredentialOwner(plugin string, conf map[string]any, except string) (attr, owner string) {
 	if c.stored() {
 		return "", ""
 	}
@@ -151,7 +104,7 @@ func (c checks) CredentialOwner(plugin string, conf map[string]any, except strin
 	return attr, owner
 }
 
-func (c checks) Lenient(name string) bool { return c.a.lenient != nil && c.a.lenient(name) }
+func (c *checks) Lenient(name string) bool { return c.a.lenient != nil && c.a.lenient(name) }
 
 // everything is a world in which any reference leads somewhere: what an event refers to may come later, and a request meets what is
 // missing with a fault.

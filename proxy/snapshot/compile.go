@@ -17,13 +17,13 @@ import (
 const defaultBranch = "default"
 
 // compileRoute compiles the route document key together with everything it refers to. check may be nil, see Edit.
-func (st *Stage) compileRoute(key string, raw []byte, check func(doc map[string]any) error) (*Route, error) {
+func (st *Stage) compileRoute(key string, raw []byte, check func(key string, doc map[string]any) error) (*Route, error) {
 	decoded, err := resource.DecodeObject(raw)
 	if err != nil {
 		return nil, err
 	}
 	if check != nil {
-		if err := check(decoded); err != nil {
+		if err := check(key, decoded); err != nil {
 			return nil, refusal{err}
 		}
 	}

@@ -52,6 +52,7 @@ type Compiler struct {
 	state     map[string]map[string]any  // owner -> what its plugins keep by identity, see phase.Env.Shared
 	nextOrder uint64
 	table     *route.Table[*Route]
+	layouts   phase.Layouts // of all chains
 	registry  registry
 	serial    uint64
 	graves    graveyard
@@ -177,6 +178,11 @@ func (c *Compiler) Close() {
 
 // CheckPlugin validates one plugin configuration, _meta included (contract sections 1.6 and 1.7). conf is decoded JSON.
 func (c *Compiler) CheckPlugin(name string, conf any, use resource.Use) error {
+	return c.checkPlugin(name, conf, nil, use)
+}
+
+// checkPlugin is CheckPlugin; text is conf as JSON, nil when nobody has made it yet.
+func (c *Compiler) checkPlugin(name string, conf any, text []byte, use resource.Use) error {
 	k := c.kinds[name]
 	if k == nil {
 		return errors.New("unknown plugin [" + name + "]")
@@ -196,11 +202,13 @@ func (c *Compiler) CheckPlugin(name string, conf any, use resource.Use) error {
 	if validate == nil {
 		return nil
 	}
-	raw, err := resource.Encode(withoutMeta(conf))
-	if err != nil {
-		return err
+	if text == nil || hasMeta(conf) {
+		var err error
+		if text, err = resource.Encode(withoutMeta(conf)); err != nil {
+			return err
+		}
 	}
-	return validate(raw)
+	return validate(text)
 }
 
 // Plugin says how the gateway stands to a plugin name.

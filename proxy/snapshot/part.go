@@ -174,6 +174,7 @@ type configured struct {
 
 // configure adds the plugins of the document owner to list, but for those that list has already: what comes first wins.
 func (b *builder) configure(list []configured, plugins []resource.Plugin, owner string) ([]configured, error) {
+	list = slices.Grow(list, len(plugins))
 	for _, p := range plugins {
 		if slices.ContainsFunc(list, func(q configured) bool { return q.name == p.Name }) {
 			continue
@@ -234,7 +235,7 @@ func (b *builder) chain(list []configured, global bool) (failed string, err erro
 		instances = append(instances, i)
 	}
 	if len(instances)+len(off) > 0 { // also after an error: what was built is closed with the chain
-		b.p.Chain = phase.NewChainOf(instances, off, b.p.slots)
+		b.p.Chain = b.st.c.layouts.NewChain(instances, off, b.p.slots)
 	}
 	return failed, err
 }

@@ -18,9 +18,9 @@ import (
 type Edit struct {
 	Key   string
 	Value []byte
-	// Check, when not nil, has the first word on the decoded Value of a route, which it must not change. It may be called by several
+	// Check, when not nil, has the first word on the decoded Value of the route Key, which it must not change. It may be called by several
 	// goroutines at a time. What it refuses is left out as what does not compile is, but is not tried again.
-	Check func(doc map[string]any) error
+	Check func(key string, doc map[string]any) error
 }
 
 // Lookup returns the document in force under key, nil when there is none.
@@ -52,9 +52,9 @@ type Stage struct {
 	mu, sharing sync.Mutex
 	lenient     bool
 	edits       map[string][]byte
-	folders     map[string][]string                       // keys of edits that are compiled together with their siblings
-	checks      map[string]func(doc map[string]any) error // of edits
-	routes      map[string]*Route                         // nil = removed, as in the following
+	folders     map[string][]string                                   // keys of edits that are compiled together with their siblings
+	checks      map[string]func(key string, doc map[string]any) error // of edits
+	routes      map[string]*Route                                     // nil = removed, as in the following
 	consumers   map[string]*consumer
 	groups      map[string]*group
 	globals     *globals // nil = unchanged
@@ -94,7 +94,7 @@ func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error
 		}
 		if e.Check != nil {
 			if st.checks == nil {
-				st.checks = make(map[string]func(map[string]any) error, len(edits))
+				st.checks = make(map[string]func(string, map[string]any) error, len(edits))
 			}
 			st.checks[e.Key] = e.Check
 		}
@@ -142,7 +142,7 @@ func (st *Stage) compile() error {
 	}
 	// Sorted, because equals are ordered by key when they are loaded together (contract section 2.2), and to make one and the same
 	// mistake of several be told every time.
-	for _, key := range slices.Sorted(maps.Keys(st.edits)) {
+	for _, key := range sortedKeys(st.edits) {
 		if err := st.compileShared(key, st.edits[key]); err != nil {
 			if !st.lenient {
 				return &Problem{key, err}
