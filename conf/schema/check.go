@@ -46,10 +46,10 @@ func (r *run) check(n *node, v any) string {
 	if n.never {
 		return "expect false always"
 	}
-	if s, ok := v.(string); ok && n.strings && !r.literal && IsReference(s) {
+	if s, ok := v.(string); ok && n.kinds&kindString != 0 && !r.literal && IsReference(s) {
 		return ""
 	}
-	if len(n.types) > 0 && !slices.ContainsFunc(n.types, func(t string) bool { return isType(t, v) }) {
+	if n.kinds != 0 && !n.kinds.fit(v) {
 		want := n.types[0]
 		if len(n.types) > 1 && r.quiet == 0 {
 			want = "one of " + strings.Join(n.types, ", ")
@@ -59,8 +59,12 @@ func (r *run) check(n *node, v any) string {
 	if msg := r.checkByType(n, v); msg != "" {
 		return msg
 	}
-	if n.enum != nil && !slices.Contains(n.enum, canonical(v)) {
-		return "matches none of the enum values"
+	if n.enum != nil {
+		var buf [64]byte
+		text := appendCanonical(buf[:0], v)
+		if !slices.ContainsFunc(n.enum, func(e string) bool { return e == string(text) }) {
+			return "matches none of the enum values"
+		}
 	}
 	if n.constant != nil && *n.constant != canonical(v) {
 		return "failed to check const value"
@@ -85,7 +89,7 @@ func (r *run) checkByType(n *node, v any) string {
 		}
 		return r.array(n, v)
 	case string:
-		return checkString(n, v)
+		return r.text(n, v)
 	default:
 		if f, ok := number(v); ok {
 			return checkNumber(n, f)
@@ -95,13 +99,22 @@ func (r *run) checkByType(n *node, v any) string {
 }
 
 func (r *run) object(n *node, obj map[string]any) string {
-	for _, p := range n.props {
-		v, ok := obj[p.name]
-		if !ok {
+	var buf [16]string
+	var names []string // sorted
+	if len(obj) > 0 && n.looksAtNames() {
+		names = buf[:0]
+		for name := range obj {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+	}
+	for _, name := range names {
+		p := n.props[name]
+		if p == nil {
 			continue
 		}
-		if msg := r.check(p.node, v); msg != "" {
-			return r.say(`property "`, p.name, `" validation failed: `, msg)
+		if msg := r.check(p, obj[name]); msg != "" {
+			return r.say(`property "`, name, `" validation failed: `, msg)
 		}
 	}
 	for _, name := range n.required {
@@ -124,7 +137,7 @@ func (r *run) object(n *node, obj map[string]any) string {
 			}
 		}
 	}
-	if msg := r.otherProperties(n, obj); msg != "" {
+	if msg := r.otherProperties(n, obj, names); msg != "" {
 		return msg
 	}
 	if len(obj) < n.minProps {
@@ -136,30 +149,25 @@ func (r *run) object(n *node, obj map[string]any) string {
 	return ""
 }
 
-// otherProperties applies the keywords that depend on the names the document chose.
-func (r *run) otherProperties(n *node, obj map[string]any) string {
-	if len(n.patterns) == 0 && !n.closed && n.additional == nil && n.names == nil {
+// otherProperties applies the keywords that depend on the names the document chose, which are names.
+func (r *run) otherProperties(n *node, obj map[string]any, names []string) string {
+	if !n.limitsNames() {
 		return ""
 	}
-	names := make([]string, 0, len(obj))
-	for name := range obj {
-		names = append(names, name)
-	}
-	slices.Sort(names)
 	for _, name := range names {
 		if n.names != nil {
 			if msg := r.check(n.names, name); msg != "" {
-				return `property name "` + name + `" validation failed: ` + msg
+				return r.say(`property name "`, name, `" validation failed: `, msg)
 			}
 		}
-		_, claimed := n.named[name]
+		_, claimed := n.props[name]
 		for _, p := range n.patterns {
 			if !p.pattern.MatchString(name) {
 				continue
 			}
 			claimed = true
 			if msg := r.check(p.node, obj[name]); msg != "" {
-				return "failed to validate " + name + ` (matching "` + p.pattern.String() + `"): ` + msg
+				return r.say("failed to validate ", name, ` (matching "`, p.pattern.String(), `"): `, msg)
 			}
 		}
 		switch {
@@ -196,7 +204,7 @@ func (r *run) array(n *node, arr []any) string {
 			continue
 		}
 		if msg := r.check(sub, v); msg != "" {
-			return "failed to validate item " + strconv.Itoa(i+1) + ": " + msg
+			return r.say("failed to validate item ", strconv.Itoa(i+1), ": ", msg)
 		}
 	}
 	if n.unique && len(arr) > 1 {
@@ -215,7 +223,7 @@ func (r *run) array(n *node, arr []any) string {
 	return ""
 }
 
-func checkString(n *node, s string) string {
+func (r *run) text(n *node, s string) string {
 	if n.minLength > 0 || n.maxLength >= 0 {
 		length := utf8.RuneCountInString(s)
 		if length < n.minLength {
@@ -226,7 +234,7 @@ func checkString(n *node, s string) string {
 		}
 	}
 	if n.pattern != nil && !n.pattern.MatchString(s) {
-		return "failed to match pattern " + quote(n.pattern.String()) + " with " + quote(s)
+		return r.say("failed to match pattern ", quote(n.pattern.String()), " with ", quote(s))
 	}
 	switch n.format { // the contract knows no other formats: they are annotations
 	case "ipv4", "ipv6":
@@ -263,12 +271,12 @@ func isMultiple(f, of float64) bool {
 func (r *run) combined(n *node, v any) string {
 	for i, sub := range n.allOf {
 		if msg := r.check(sub, v); msg != "" {
-			return "allOf " + strconv.Itoa(i+1) + " failed: " + msg
+			return r.say("allOf ", strconv.Itoa(i+1), " failed: ", msg)
 		}
 	}
 	if len(n.anyOf) > 0 && !slices.ContainsFunc(n.anyOf, func(sub *node) bool { return r.fits(sub, v) }) {
 		if n.requiredOnly != "" {
-			return "object matches none of the required: " + n.requiredOnly
+			return r.say("object matches none of the required: ", n.requiredOnly)
 		}
 		return "object matches none of the required"
 	}
@@ -309,21 +317,45 @@ func IsReference(s string) bool {
 	return strings.HasPrefix(s, secret) || len(s) >= len(env) && strings.EqualFold(s[:len(env)], env)
 }
 
-func isType(want string, v any) bool {
+// kinds is a set of the types that a schema can ask for.
+type kinds uint8
+
+const (
+	kindObject kinds = 1 << iota
+	kindArray
+	kindString
+	kindBoolean
+	kindNull
+	kindNumber
+	kindInteger
+)
+
+// kindsOf returns the set of the types with these names.
+func kindsOf(names []string) (k kinds) {
+	for i, name := range [...]string{"object", "array", "string", "boolean", "null", "number", "integer"} {
+		if slices.Contains(names, name) {
+			k |= 1 << i
+		}
+	}
+	return k
+}
+
+// fit says whether v is of one of the types.
+func (k kinds) fit(v any) bool {
 	switch v := v.(type) {
 	case map[string]any:
-		return want == "object" || want == "array" && len(v) == 0
+		return k&kindObject != 0 || k&kindArray != 0 && len(v) == 0
 	case []any:
-		return want == "array" || want == "object" && len(v) == 0
+		return k&kindArray != 0 || k&kindObject != 0 && len(v) == 0
 	case string:
-		return want == "string"
+		return k&kindString != 0
 	case bool:
-		return want == "boolean"
+		return k&kindBoolean != 0
 	case nil:
-		return want == "null"
+		return k&kindNull != 0
 	}
 	f, ok := number(v)
-	return ok && (want == "number" || want == "integer" && f == math.Trunc(f) && !math.IsInf(f, 0))
+	return ok && (k&kindNumber != 0 || k&kindInteger != 0 && f == math.Trunc(f) && !math.IsInf(f, 0))
 }
 
 // typeName names the type of v as the contract does: in the words of Lua.
