@@ -48,9 +48,8 @@ type Compiler struct {
 	deps      map[string][]string        // unit -> keys of the documents it is made of, and of those it would be if they existed
 	users     map[string]map[string]bool // deps, the other way round
 	left      map[string][]byte          // the latest version of documents of which it does not compile
-	order     map[string]uint64          // route key -> place among equals
 	state     map[string]map[string]any  // owner -> what its plugins keep by identity, see phase.Env.Shared
-	nextOrder uint64
+	nextOrder uint64                     // place of a new route among equals
 	table     *route.Table[*Route]
 	layouts   phase.Layouts // of all chains
 	registry  registry
@@ -86,7 +85,7 @@ func NewCompiler(live *Live, opt Options) (*Compiler, error) {
 	c := &Compiler{
 		opt: opt, live: live, kinds: map[string]*kind{},
 		routes: map[string]*Route{}, names: map[string]int{}, hidden: map[string]*Route{}, upstreams: map[string]*shared{},
-		deps: map[string][]string{}, users: map[string]map[string]bool{}, left: map[string][]byte{}, order: map[string]uint64{}, state: map[string]map[string]any{},
+		deps: map[string][]string{}, users: map[string]map[string]bool{}, left: map[string][]byte{}, state: map[string]map[string]any{},
 		consumers: map[string]*consumer{}, groups: map[string]*group{}, folders: map[string]map[string]bool{},
 		table: route.New[*Route](opt.Mode), registry: newRegistry(), certs: map[string]*Certificate{}, tickets: &tls.Config{},
 	}

@@ -62,7 +62,6 @@ type Stage struct {
 	deps        map[string][]string // of every unit that was compiled or left out
 	table       *route.Table[*Route]
 	registry    registry
-	order       map[string]uint64
 	state       map[string]map[string]any
 	joined      map[string]bool            // parts of state that more than one unit asked for
 	left        map[string][]byte          // see Compiler.left
@@ -80,9 +79,9 @@ type Stage struct {
 // left out before is tried again when something that it depends on is edited. As it was broken before, it never refuses a change.
 func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error) {
 	st := &Stage{
-		c: c, docs: docs, lenient: lenient, edits: make(map[string][]byte, len(edits)), routes: map[string]*Route{},
-		consumers: map[string]*consumer{}, groups: map[string]*group{}, upstreams: map[string]*shared{}, deps: map[string][]string{},
-		registry: c.registry.draft(), certs: map[string]*Certificate{}, certificates: c.certificates, order: map[string]uint64{}, state: map[string]map[string]any{}, left: map[string][]byte{},
+		c: c, docs: docs, lenient: lenient, edits: make(map[string][]byte, len(edits)), routes: make(map[string]*Route, len(edits)),
+		consumers: map[string]*consumer{}, groups: map[string]*group{}, upstreams: map[string]*shared{}, deps: make(map[string][]string, len(edits)),
+		registry: c.registry.draft(), certs: map[string]*Certificate{}, certificates: c.certificates, state: map[string]map[string]any{}, left: map[string][]byte{},
 	}
 	for _, e := range edits {
 		st.edits[e.Key] = e.Value
@@ -179,20 +178,21 @@ func (st *Stage) compile() error {
 }
 
 func (st *Stage) stageRoutes(keys []string) error {
-	for _, key := range keys {
-		order, known := st.c.order[key]
-		if !known {
-			st.c.nextOrder++ // a gap, which orders nothing differently, when the route does not come into force
-			order = st.c.nextOrder
+	orders := make([]uint64, len(keys))
+	for i, key := range keys {
+		if old := st.c.routes[key]; old != nil {
+			orders[i] = old.rule.Order
+			continue
 		}
-		st.order[key] = order
+		st.c.nextOrder++ // a gap, which orders nothing differently, when the route does not come into force
+		orders[i] = st.c.nextOrder
 	}
 	warned := len(st.Warnings)
 	tries := make([]try[Route], len(keys))
 	Parallel(len(keys), func(i int) {
 		check := st.checks[keys[i]]
 		tries[i] = attempt(st, keys[i], false, func(raw []byte) (*Route, error) {
-			r, err := st.compileRoute(keys[i], raw, check)
+			r, err := st.compileRoute(keys[i], raw, orders[i], check)
 			check = nil // it is about the latest version, which comes first
 			return r, err
 		})
