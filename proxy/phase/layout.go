@@ -96,7 +96,7 @@ type Layouts struct {
 	known map[string]*layout
 }
 
-// maxLayouts bounds how many are remembered. Chains beyond it have one of their own.
+// maxLayouts bounds how many are remembered. With one more the others are forgotten, of which many may have no chain any more.
 const maxLayouts = 1024
 
 // of is layoutOf, or the same one as before.
@@ -120,11 +120,9 @@ func (l *Layouts) of(instances []Instance, off []uint8, in []phaseSet) *layout {
 	found = layoutOf(instances, off, in)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.known == nil {
+	if l.known == nil || len(l.known) == maxLayouts {
 		l.known = map[string]*layout{}
 	}
-	if len(l.known) < maxLayouts {
-		l.known[string(key)] = found
-	}
+	l.known[string(key)] = found
 	return found
 }

@@ -55,7 +55,7 @@ func TestLayoutsAreBounded(t *testing.T) {
 		})
 	}
 	running.Wait()
-	if len(known.known) != maxLayouts {
-		t.Errorf("%d are remembered", len(known.known))
+	if n := len(known.known); n == 0 || n > maxLayouts {
+		t.Errorf("%d are remembered", n)
 	}
 }
