@@ -80,7 +80,7 @@ func (v *views) serve(ctx *fasthttp.RequestCtx) {
 	case !below || answer == nil:
 		admin.Page(ctx, fasthttp.StatusNotFound)
 	case admin.CrossSite(ctx):
-		admin.Page(ctx, fasthttp.StatusForbidden)
+		replyError(ctx, fasthttp.StatusForbidden, "requests from web pages of other origins are refused: this listener asks for no key")
 	default:
 		answer(ctx)
 	}
