@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 
-	"headgate/conf/resource"
 	"headgate/conf/store"
 	"headgate/proxy/snapshot"
 )
@@ -75,7 +74,10 @@ func (a *Applier) known(key string) uint64 {
 
 // catchUp compares with the store as a whole after events were lost, and returns the events from then on.
 func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
-	items, revision, err := a.store.List(ctx)
+	var items []store.Item
+	var revision uint64
+	var err error
+	a.aside(func() { items, revision, err = a.store.List(ctx) })
 	if err != nil {
 		return nil, err
 	}
@@ -95,9 +97,9 @@ func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
 			removed = append(removed, item.Key)
 		}
 	}
-	for key := range a.left {
-		if _, inForce := a.docs.get(key); !inForce && !listed[key] {
-			removed = append(removed, key)
+	for item := range a.left.all() {
+		if _, inForce := a.docs.get(item.Key); !inForce && !listed[item.Key] {
+			removed = append(removed, item.Key)
 		}
 	}
 	for key := range a.hidden {
@@ -108,12 +110,15 @@ func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
 	if err := a.absorb(put, removed, revision, fromStore); err != nil {
 		return nil, err
 	}
-	return a.store.Watch(ctx, revision)
+	var events <-chan store.Event
+	a.aside(func() { events, err = a.store.Watch(ctx, revision) })
+	return events, err
 }
 
 // absorb puts into force what the store holds: put are new or changed documents, removed keys that are gone. What cannot be used is left
 // out with its reason, and its previous version stays.
 func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, from string) error {
+	a.changed++
 	edits := make([]snapshot.Edit, 0, len(put)+len(removed))
 	usable := make(map[string]store.Item, len(put))
 	verdicts := a.judge(put)
@@ -132,7 +137,7 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 		}
 		if err := verdicts[i]; err != nil {
 			a.compiler.Forget(item.Key) // no edit of anything else can make it valid
-			a.leaveOut(leftOut{item, err})
+			a.leaveOut(item, err)
 			continue
 		}
 		usable[item.Key] = item
@@ -151,14 +156,8 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 	if err != nil {
 		return err
 	}
+	a.noteProblems(st, usable)
 	for _, p := range st.Problems {
-		item, ok := usable[p.Key]
-		if !ok {
-			item, ok = a.stored(p.Key) // it depends on what was put or removed
-		}
-		if ok {
-			a.leaveOut(leftOut{item, p.Err})
-		}
 		delete(usable, p.Key)
 	}
 	fresh := make([]store.Item, 0, len(usable))
@@ -190,20 +189,3 @@ func (a *Applier) checkOf(key string) func(doc map[string]any) error {
 	}
 	return func(doc map[string]any) error { return a.validateDecoded(kind, id, doc, everything{}) }
 }
-
-// leaveOut takes note of a document that cannot be used.
-func (a *Applier) leaveOut(l leftOut) {
-	l.why = redacted{l.why}
-	a.logf("%s from the store is left out: %v", l.Key, l.why)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.left[l.Key] = l
-}
-
-// redacted is an error whose text does not quote the document: the log and the control API are not for secrets.
-type redacted struct{ error }
-
-func (r redacted) Error() string { return resource.Redact(r.error.Error()) }
-
-// Unwrap returns the error itself.
-func (r redacted) Unwrap() error { return r.error }

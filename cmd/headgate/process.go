@@ -286,7 +286,7 @@ func (p *process) listen(c *conf.Config) error {
 		s := control.NewServer(control.Options{
 			Health:  p.hub.Health,
 			Explain: func(request []byte) (any, error) { return explainer.Explain(request) },
-			Plane:   p.applier, Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,
+			Plane:   p.applier.InForce(), Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,
 			Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
 		})
 		if err := add("control", c.Control.Listen, s); err != nil {

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"net"
@@ -13,20 +12,11 @@ import (
 
 	"headgate/conf/resource"
 	"headgate/conf/store"
-	"headgate/proxy"
 	"headgate/proxy/phase"
 	"headgate/proxy/upstream/health"
 )
 
 type plane map[string][]store.Item
-
-func (p plane) Apply(context.Context, proxy.Change) (proxy.Result, error) {
-	return proxy.Result{}, errors.New("the control API must not write")
-}
-
-func (p plane) ApplyAll(context.Context, []proxy.Change) ([]proxy.Result, error) {
-	return nil, errors.New("the control API must not write")
-}
 
 func (p plane) Get(key string) (store.Item, bool) {
 	kind, _, _ := strings.Cut(key, "/")
@@ -39,7 +29,6 @@ func (p plane) Get(key string) (store.Item, bool) {
 }
 
 func (p plane) List(kind string) []store.Item { return p[kind] }
-func (p plane) ReadOnly(string) string        { return "" }
 
 func request(h fasthttp.RequestHandler, method, target, host string, headers ...string) *fasthttp.RequestCtx {
 	var req fasthttp.Request
