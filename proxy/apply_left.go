@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"headgate/conf/resource"
+	"headgate/conf/schema"
 	"headgate/conf/store"
 	"headgate/proxy/snapshot"
 )
@@ -23,12 +24,16 @@ func (a *Applier) noteProblems(st *snapshot.Stage, edited map[string]store.Item)
 }
 
 // leaveOut takes note of a document of the store that cannot be used. What was in force under its key before stays, as far as this is
-// concerned.
+// concerned. What is no JSON object is shown, and edited, as an empty one: everybody who lists documents expects objects.
 func (a *Applier) leaveOut(item store.Item, why error) {
 	why = redacted{why}
 	before, had := a.left.get(item.Key)
 	if !had || before.ModRevision != item.ModRevision || a.reasons[item.Key].Error() != why.Error() {
 		a.logf("%s from the store is left out: %v", item.Key, why)
+	}
+	decoded, err := schema.DecodeJSON(item.Value)
+	if _, isObject := decoded.(map[string]any); err != nil || !isObject {
+		item.Value = []byte("{}")
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

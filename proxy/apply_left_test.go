@@ -26,26 +26,33 @@ func TestWhatIsLeftOutIsShown(t *testing.T) {
 	s := openMem(t)
 	foreign(t, s, "routes/b", tagged("/b", "broken")) // 1
 	foreign(t, s, "routes/d", tagged("/d", "fine"))   // 2
+	foreign(t, s, "services/s", `{"broken`)           // 3
+	foreign(t, s, "services/t", `["broken"]`)         // 4
 	r := startRig(t, s, nil)
-	r.must("routes/c", tagged("/c", "fine"))                 // 3
-	foreign(t, s, "routes/c", `{"uri":7}`)                   // 4
-	last := foreign(t, s, "routes/e", tagged("/e", "wrong")) // 5
+	r.must("routes/c", tagged("/c", "fine"))                 // 5
+	foreign(t, s, "routes/c", `{"uri":7}`)                   // 6
+	last := foreign(t, s, "routes/e", tagged("/e", "wrong")) // 7
 	last = foreign(t, s, "routes/e", tagged("/e", "invalid"))
 	eventually(t, "the events arrive", func() bool { return r.Revision() == last.ModRevision })
-	if got := keysOf(r.List("routes")); got != "routes/b@1 routes/c@4 routes/d@2 routes/e@6 " {
+	if got := keysOf(r.List("routes")); got != "routes/b@1 routes/c@6 routes/d@2 routes/e@8 " {
 		t.Errorf("stored: %s", got)
 	}
-	if item, ok := r.Get("routes/c"); !ok || string(item.Value) != `{"uri":7}` || item.CreateRevision != 3 || item.ModRevision != 4 {
+	if item, ok := r.Get("routes/c"); !ok || string(item.Value) != `{"uri":7}` || item.CreateRevision != 5 || item.ModRevision != 6 {
 		t.Errorf("stored: %+v", item)
 	}
-	if got := keysOf(r.InForce().List("routes")); got != "routes/c@3 routes/d@2 routes/e@5 " || r.serves("/c") != "fine" {
+	if got := keysOf(r.InForce().List("routes")); got != "routes/c@5 routes/d@2 routes/e@7 " || r.serves("/c") != "fine" {
 		t.Errorf("in force: %s, /c is %q", got, r.serves("/c"))
 	}
-	if item, ok := r.InForce().Get("routes/c"); !ok || item.ModRevision != 3 {
+	if item, ok := r.InForce().Get("routes/c"); !ok || item.ModRevision != 5 {
 		t.Errorf("in force: %+v", item)
 	}
-	if len(r.LeftOut()) != 3 {
+	if len(r.LeftOut()) != 5 {
 		t.Errorf("left out: %v", r.LeftOut())
+	}
+	for _, item := range r.List("services") { // such an answer could not be read
+		if string(item.Value) != "{}" {
+			t.Errorf("%s is shown as %s", item.Key, item.Value)
+		}
 	}
 	// An edit is of the stored version.
 	_, err := r.Apply(context.Background(), Change{Key: "routes/c", Edit: func(old *store.Item) ([]byte, error) {
@@ -59,7 +66,9 @@ func TestWhatIsLeftOutIsShown(t *testing.T) {
 	}
 	r.must("routes/b", "")
 	r.must("routes/e", "")
-	if got := keysOf(r.List("routes")); got != "routes/c@7 routes/d@2 " || r.serves("/e") != "" || len(r.LeftOut()) != 0 {
+	r.must("services/s", "")
+	r.must("services/t", `{}`)
+	if got := keysOf(r.List("routes")); got != "routes/c@9 routes/d@2 " || r.serves("/e") != "" || len(r.LeftOut()) != 0 {
 		t.Errorf("in the end: %s, left out %v", got, r.LeftOut())
 	}
 }
