@@ -36,6 +36,7 @@ type Applier struct {
 	inline   map[string]bool  // keys of docs that come from the TOML file
 	left     *documents       // of the store that are not in force; docs may have the versions before
 	reasons  map[string]error // why, by the keys of left
+	shadowed map[string]error // global rules that are in force but for some of their plugins
 	revision uint64
 	pending  int // former snapshots that still have readers
 
@@ -96,6 +97,7 @@ func StartApplier(ctx context.Context, o ApplierOptions) (*Applier, error) {
 		docs: newDocuments(), inline: map[string]bool{}, left: newDocuments(), reasons: map[string]error{},
 		hidden: map[string]store.Item{}, deleted: map[string]uint64{}, changes: map[string]*meter.Counter{},
 	}
+	a.compiler.OrderBy(a.since)
 	for _, result := range []string{applied, refused, failed} {
 		a.changes[result] = o.Meter.Counter(meter.ConfigChanges, meter.Label{Name: "result", Value: result})
 	}
@@ -219,6 +221,12 @@ func (a *Applier) commit(st *snapshot.Stage, revision uint64, put []store.Item, 
 	for _, item := range put {
 		a.docs.put(item)
 		a.takeIn(item.Key)
+	}
+	for _, key := range st.Dropped {
+		a.docs.remove(key)
+	}
+	if st.Shadowed != nil {
+		a.shadowed = st.Shadowed
 	}
 	for _, key := range st.Recovered {
 		if item, ok := a.left.get(key); ok {

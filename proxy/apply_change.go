@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"headgate/conf/resource"
@@ -59,7 +60,11 @@ func (a *Applier) attempt(ctx context.Context, list []Change) ([]Result, error) 
 	for _, p := range todo {
 		after.edits[p.Key] = p.next
 		if !isInternal(p.Key) {
-			edits = append(edits, snapshot.Edit{Key: p.Key, Value: p.next})
+			e := snapshot.Edit{Key: p.Key, Value: p.next, Since: math.MaxUint64}
+			if p.old != nil {
+				e.Since = p.old.CreateRevision
+			}
+			edits = append(edits, e)
 		}
 	}
 	verdicts := make([]error, len(todo))

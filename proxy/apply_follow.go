@@ -141,7 +141,7 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 			continue
 		}
 		usable[item.Key] = item
-		edits = append(edits, snapshot.Edit{Key: item.Key, Value: item.Value, Check: a.checkOf(item.Key)})
+		edits = append(edits, snapshot.Edit{Key: item.Key, Value: item.Value, Since: item.CreateRevision, Check: a.checkOf(item.Key)})
 	}
 	for _, key := range removed {
 		edits = append(edits, snapshot.Edit{Key: key})

@@ -92,7 +92,7 @@ func (a *Applier) stageInline(edits []snapshot.Edit, gone []string, uncovered []
 	for refused := true; refused; {
 		all := slices.Clone(edits)
 		for _, key := range gone {
-			all = append(all, snapshot.Edit{Key: key, Value: shown[key].Value}) // nil unless it is shown
+			all = append(all, snapshot.Edit{Key: key, Value: shown[key].Value, Since: shown[key].CreateRevision}) // no value unless it is shown
 		}
 		if st, err = a.compiler.Stage(a.inForce, all, true); err != nil {
 			return nil, nil, err

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"iter"
+	"maps"
 	"strings"
 
 	"headgate/conf/resource"
@@ -55,15 +56,24 @@ func (r redacted) Error() string { return resource.Redact(r.error.Error()) }
 // Unwrap returns the error itself.
 func (r redacted) Unwrap() error { return r.error }
 
-// LeftOut returns why each stored document that is not in force is left out, by key.
+// LeftOut returns why each stored document that is not in force is left out, by key, and of which global rules a part is.
 func (a *Applier) LeftOut() map[string]error {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	list := make(map[string]error, len(a.reasons))
-	for key, why := range a.reasons {
-		list[key] = why
-	}
+	maps.Copy(list, a.shadowed)
+	maps.Copy(list, a.reasons)
 	return list
+}
+
+// since implements the order of snapshot.Compiler.OrderBy on the config goroutine: that of the first revisions. The file comes before the
+// store, so that nothing that is stored takes away what it has.
+func (a *Applier) since(key string) uint64 {
+	if a.inline[key] {
+		return 0
+	}
+	item, _ := a.stored(key)
+	return item.CreateRevision
 }
 
 // stored returns what the store, or the file, holds under key as far as is known, in force or not.

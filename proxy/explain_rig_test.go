@@ -81,8 +81,8 @@ func newExplainRig(t testing.TB, o ServerOptions, mode route.Mode, docs map[stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	if left := a.LeftOut(); len(left) > 0 {
-		t.Fatalf("left out: %v", left)
+	if a.left.count > 0 {
+		t.Fatalf("left out: %v", a.LeftOut())
 	}
 	if o.Meter = r.meter; o.MaxHead == 0 {
 		o.MaxHead, o.MaxLines, o.MaxBody = 16<<10, 128, 1<<20

@@ -104,8 +104,8 @@ func TestExplain(t *testing.T) {
 			"routes/1":       `{"uri":"/*","plugins":{"prefer":{},"stamp":{"_meta":{"filter":[["arg_a","==","2"]]}}},` + to1 + `}`,
 		}, `{"path":"/?a=2"}`,
 			"route routes/1 by  /*\n" +
-				"global stamp 1000 from global_rules/1 []: runs for none: global_rules/1 and global_rules/2 have it\n" +
-				"global stamp 1000 from global_rules/2 []: runs for none: global_rules/1 and global_rules/2 have it\n" +
+				"global stamp 1000 from global_rules/1 [rewrite access response]: runs\n" +
+				"global stamp 1000 from global_rules/2 []: overridden by global_rules/1\n" +
 				"global prefer 800 from global_rules/1 []: overridden by routes/1\n" +
 				"global answer 1 from global_rules/2 []: filtered out\n" +
 				"route stamp 1000 from routes/1 [rewrite access response]: runs\n" +

@@ -51,6 +51,7 @@ type Compiler struct {
 	order     map[string]uint64          // route key -> place among equals
 	state     map[string]map[string]any  // owner -> what its plugins keep by identity, see phase.Env.Shared
 	nextOrder uint64
+	since     func(key string) uint64 // see OrderBy
 	table     *route.Table[*Route]
 	registry  registry
 	serial    uint64

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -95,18 +96,26 @@ func (st *Stage) buildGlobals(docs map[string][]byte) (g *globals, failed string
 	return g, "", nil
 }
 
-// withoutTwins drops the plugins that two rules have: the contract runs neither.
+// withoutTwins drops, of the plugins that several rules have, all but that of the rule that was stored first. (The contract runs none of
+// them, section 2.7: then two operators who protect everything with the same plugin at the same moment would leave everything open.)
 func (st *Stage) withoutTwins(list []configured) []configured {
-	rules := map[string][]string{}
+	st.Shadowed = map[string]error{}
+	holder := map[string]string{}
 	for _, c := range list {
-		rules[c.name] = append(rules[c.name], c.owner)
-	}
-	for name, owners := range rules {
-		if len(owners) > 1 {
-			st.Warnings = append(st.Warnings, fmt.Sprintf("plugin %s stands in %s and runs for none of them", name, strings.Join(owners, " and ")))
+		if first, twice := holder[c.name]; !c.disabled && (!twice || st.inOrderOf(c.owner, first) < 0) {
+			holder[c.name] = c.owner
 		}
 	}
-	return slices.DeleteFunc(list, func(c configured) bool { return len(rules[c.name]) > 1 })
+	return slices.DeleteFunc(list, func(c configured) bool {
+		first := holder[c.name]
+		if c.disabled || first == c.owner {
+			return false
+		}
+		why := fmt.Errorf("plugin %s runs from %s, which was stored first", c.name, first)
+		st.Warnings = append(st.Warnings, c.owner+": "+why.Error())
+		st.Shadowed[c.owner] = errors.Join(st.Shadowed[c.owner], why)
+		return true
+	})
 }
 
 // GlobalRuleWith returns the id of a global rule other than except that has the plugin, "" when there is none.
