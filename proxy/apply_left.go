@@ -66,6 +66,19 @@ func (a *Applier) LeftOut() map[string]error {
 	return list
 }
 
+// CountLeftOut returns how many LeftOut lists.
+func (a *Applier) CountLeftOut() int {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	n := len(a.reasons)
+	for key := range a.shadowed {
+		if _, wholly := a.reasons[key]; !wholly {
+			n++
+		}
+	}
+	return n
+}
+
 // since implements the order of snapshot.Compiler.OrderBy on the config goroutine: that of the first revisions. The file comes before the
 // store, so that nothing that is stored takes away what it has.
 func (a *Applier) since(key string) uint64 {

@@ -46,7 +46,7 @@ func TestWhatIsLeftOutIsShown(t *testing.T) {
 	if item, ok := r.InForce().Get("routes/c"); !ok || item.ModRevision != 5 {
 		t.Errorf("in force: %+v", item)
 	}
-	if len(r.LeftOut()) != 5 {
+	if len(r.LeftOut()) != 5 || r.CountLeftOut() != 5 {
 		t.Errorf("left out: %v", r.LeftOut())
 	}
 	for _, item := range r.List("services") { // such an answer could not be read

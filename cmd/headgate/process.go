@@ -157,6 +157,7 @@ func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed 
 	compiler, err := snapshot.NewCompiler(live, snapshot.Options{
 		Kinds: plugins.List(o), Hub: hub, Meter: m, Defaults: defaults, Mode: mode,
 		CountAll: !c.Compat.On(conf.CountOnlyWithPlugin), Inert: c.Compat.AcceptInert, LookupEnv: os.LookupEnv, TLS: certificates,
+		GlobalTwinsStop: c.Compat.On(conf.GlobalTwinsStop),
 	})
 	if err != nil {
 		hub.Close()
@@ -337,8 +338,8 @@ func (p *process) gauges() {
 	})
 	p.storeGauges()
 	const leftOut = "headgate_config_left_out"
-	p.meter.Gauge(leftOut, func() float64 { return float64(len(p.applier.LeftOut())) })
-	p.meter.Describe(leftOut, "Documents of the store that are not in force because they do not compile; /v1/left_out lists them.")
+	p.meter.Gauge(leftOut, func() float64 { return float64(p.applier.CountLeftOut()) })
+	p.meter.Describe(leftOut, "Documents of the store that are not in force, or not wholly; /v1/left_out lists them with the reasons.")
 	host, _ := os.Hostname()
 	p.meter.Gauge(meter.NodeInfo, func() float64 { return 1 },
 		meter.Label{Name: "hostname", Value: host}, meter.Label{Name: "version", Value: p.conf.Load().Compat.APIVersion})

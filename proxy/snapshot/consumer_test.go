@@ -192,6 +192,13 @@ func TestGlobalRules(t *testing.T) {
 	if global() != "high mid low" {
 		t.Errorf("with twins: %s", global())
 	}
+	// As the contract has it, it runs for neither.
+	r.c.opt.GlobalTwinsStop = true
+	r.put("global_rules/2", `{"id":"2","plugins":{"high":{"id":"h"}}}`)
+	if global() != "high mid" {
+		t.Errorf("with twins that stop: %s", global())
+	}
+	r.c.opt.GlobalTwinsStop = false
 	// A rule that fails keeps its version; the others follow.
 	if left := r.offer("global_rules/3", `{"id":"3","plugins":{"mid":{"fail":true}}}`, "global_rules/2", ""); !slices.Equal(left, []string{"global_rules/3"}) || global() != "mid low" {
 		t.Errorf("left out %v, in force: %s", left, global())

@@ -190,7 +190,6 @@ func (s *Sight) globalPlugins(p *Papers, x *phase.Exchange, own []source) ([]Exp
 	var all []configured
 	list := []ExplainedPlugin{}
 	var inert []ExplainedPlugin
-	holders := map[string]string{} // the rules from which the plugins run
 	for _, key := range p.rules {
 		raw := p.Get(key)
 		if raw == nil { // no version of it compiles
@@ -206,12 +205,8 @@ func (s *Sight) globalPlugins(p *Papers, x *phase.Exchange, own []source) ([]Exp
 		}
 		all = append(all, src.list...)
 		inert = append(inert, inertPlugins(src, chainGlobal)...)
-		for _, c := range src.list {
-			if first := holders[c.name]; !c.disabled && (first == "" || slices.Index(p.oldest, key) < slices.Index(p.oldest, first)) {
-				holders[c.name] = key
-			}
-		}
 	}
+	holders := s.c.runningGlobals(all, func(a, b string) int { return slices.Index(p.oldest, a) - slices.Index(p.oldest, b) })
 	sortByPriority(all)
 	for _, c := range all {
 		e := ExplainedPlugin{Name: c.name, Priority: c.priority, From: c.owner, Chain: chainGlobal, Phases: []string{}, State: stateRuns}
@@ -219,6 +214,8 @@ func (s *Sight) globalPlugins(p *Papers, x *phase.Exchange, own []source) ([]Exp
 		switch {
 		case c.disabled:
 			e.State = stateDisabled
+		case holders[c.name] == "":
+			e.State = "runs for none: several global rules have it"
 		case holders[c.name] != c.owner:
 			e.State = "overridden by " + holders[c.name]
 		default:
