@@ -78,26 +78,21 @@ func (ct *contest) run() (more []string) {
 	})
 	for _, c := range claims {
 		claim := c.credential
+		if ct.lost[claim.owner] != nil || ct.lost[unitOf(claim.owner)] != nil {
+			continue
+		}
 		holder := ct.won[claim.key]
 		if inForce, taken := st.c.registry.credentials.getString(claim.key); taken && holder == nil {
 			if unit := unitOf(inForce.owner); !has(ct.tried, unit) {
-				holder = inForce
-				if st.inOrderOf(claim.owner, holder.owner) < 0 {
-					wanted[unit] = true
+				if holder = inForce; st.inOrderOf(claim.owner, holder.owner) < 0 {
+					wanted[unit] = true // and who has it is told by the next run
 				}
 			}
 		}
-		switch {
-		case ct.lost[claim.owner] != nil || ct.lost[unitOf(claim.owner)] != nil:
-		case holder != nil && holder.owner != claim.owner:
-			if unit := unitOf(claim.owner); ct.kept(unit) {
-				// As it is it would still show what it has lost, and it cannot be compiled anew.
-				ct.gone[claim.owner], ct.gone[unit], ct.tried[unit] = holder, holder, nil
-				return ct.run()
-			}
-			ct.lose(claim, holder)
-		default:
+		if holder == nil || holder.owner == claim.owner {
 			ct.won[claim.key] = claim
+		} else {
+			ct.lose(claim, holder)
 		}
 	}
 	for key := range wanted {
@@ -105,22 +100,38 @@ func (ct *contest) run() (more []string) {
 			more = append(more, key)
 		}
 	}
+	if len(more) == 0 && ct.dropKept() {
+		return ct.run()
+	}
 	slices.Sort(more)
 	return more
+}
+
+// dropKept gives up consumers that are as they were, because no version of them compiles any more, and that have lost a credential: as
+// they are they would still show it. It reports whether there are any; who has lost to one of them may win then.
+func (ct *contest) dropKept() (found bool) {
+	for owner, holder := range ct.lost {
+		unit := unitOf(owner)
+		if c := ct.tried[unit]; c != nil && c == ct.st.c.consumers[unit] {
+			ct.gone[owner], ct.gone[unit], found = holder, holder, true
+		}
+	}
+	for unit := range ct.gone {
+		if has(ct.tried, unit) {
+			ct.tried[unit] = nil
+		}
+	}
+	return found
 }
 
 // lose takes away everything that the document of claim has won: it is in force as a whole or not at all.
 func (ct *contest) lose(claim, holder *credential) {
 	ct.lost[claim.owner] = holder
-	maps.DeleteFunc(ct.won, func(_ string, got *credential) bool {
-		return got.owner == claim.owner || unitOf(got.owner) == claim.owner
-	})
-}
-
-// kept says that the consumer unit is as it was, because no version of it compiles any more.
-func (ct *contest) kept(unit string) bool {
-	c := ct.tried[unit]
-	return c != nil && c == ct.st.c.consumers[unit]
+	for _, got := range ct.tried[unitOf(claim.owner)].credentials {
+		if ct.won[got.key] == got && got.owner == claim.owner {
+			delete(ct.won, got.key)
+		}
+	}
 }
 
 func has[V any](m map[string]V, key string) bool {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -188,5 +189,27 @@ func TestEditsTakeNothingAway(t *testing.T) {
 	r.put("consumers/old", "")
 	if r.who("k2") != "new" || len(r.c.left) != 0 {
 		t.Errorf("k2 is %q, left out %v", r.who("k2"), r.c.left)
+	}
+}
+
+// A consumer of which no version compiles any more stays as it is, unless an older document has what one of its credentials claims.
+func TestWhatIsKeptLosesToo(t *testing.T) {
+	r := newRig(t)
+	t.Setenv("HEADGATE_TEST", "x")
+	r.put("consumers/old", `{"username":"old"}`)
+	r.put("consumers/young", `{"username":"young","plugins":{"auth":{"key":"k1"},"mid":{"id":"$env://HEADGATE_TEST"}}}`)
+	r.put("consumers/young/credentials/1", `{"id":"1","plugins":{"auth":{"key":"k2"}}}`)
+	r.put("consumers/waits", `{"username":"waits"}`)
+	r.offer("consumers/waits", `{"username":"waits","plugins":{"auth":{"key":"k1"}}}`)
+	if err := os.Unsetenv("HEADGATE_TEST"); err != nil {
+		t.Fatal(err)
+	}
+	r.offer("consumers/young/credentials/2", `{"id":"2","plugins":{"auth":{"key":"k3"}}}`)
+	if r.who("k1") != "young" || r.who("k2") != "young  1" || r.who("k3") != "" {
+		t.Fatalf("kept: k1 %q, k2 %q, k3 %q", r.who("k1"), r.who("k2"), r.who("k3"))
+	}
+	r.offer("consumers/old", `{"username":"old","plugins":{"auth":{"key":"k2"}}}`)
+	if r.who("k1") != "waits" || r.who("k2") != "old" || r.live.Current().Principal("young") != nil {
+		t.Errorf("k1 %q, k2 %q", r.who("k1"), r.who("k2"))
 	}
 }
