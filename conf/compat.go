@@ -35,6 +35,7 @@ type Compat struct {
 	ResponseCharset        Toggle `toml:"response_charset"`
 	CountOnlyWithPlugin    Toggle `toml:"count_only_with_plugin"`
 	APISIXServerHeader     Toggle `toml:"apisix_server_header"`
+	GlobalTwinsStop        Toggle `toml:"global_twins_stop"`
 
 	// AcceptInert names plugins that APISIX has and Headgate has not: documents that use them are stored, and the plugins do not run.
 	AcceptInert []string `toml:"accept_inert"`
@@ -64,13 +65,15 @@ const (
 	CountOnlyWithPlugin Switch = "count_only_with_plugin"
 	// APISIXServerHeader names APISIX in the Server header of answers, as long as gateway.server_header has its default.
 	APISIXServerHeader Switch = "apisix_server_header"
+	// GlobalTwinsStop runs a plugin that stands in two global rules for neither (contract section 2.7), which leaves open what it protects.
+	GlobalTwinsStop Switch = "global_twins_stop"
 )
 
 // Switches lists every Switch, in the order of the file.
 func Switches() []Switch {
 	return []Switch{
 		UpstreamRawPath, ForwardedForFromAnyone, UnverifiedUpstreamTLS, SSLKeyMismatch, HTMLErrorPages, ConnectionNamedHeaders,
-		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader,
+		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader, GlobalTwinsStop,
 	}
 }
 
@@ -105,6 +108,8 @@ func (c Compat) toggle(s Switch) Toggle {
 		return c.CountOnlyWithPlugin
 	case APISIXServerHeader:
 		return c.APISIXServerHeader
+	case GlobalTwinsStop:
+		return c.GlobalTwinsStop
 	}
 	return ToggleOff
 }

@@ -15,7 +15,8 @@ import (
 )
 
 // Applier is the config path: one goroutine, one mailbox. Every change, wherever it comes from, is decoded, validated, compiled beside
-// the running configuration, saved, and published, in this order; what fails on the way has changed nothing.
+// the running configuration, saved, and published, in this order; what fails on the way has changed nothing. While an edit waits for a
+// store that does not answer, everything but other edits goes on (see aside).
 type Applier struct {
 	compiler *snapshot.Compiler
 	store    store.Store
@@ -26,19 +27,22 @@ type Applier struct {
 	audit    func(line string)
 	logf     func(format string, args ...any)
 
-	mailbox chan func()
+	mailbox chan *job
 	stop    context.CancelFunc
 	done    chan struct{}
 
 	// What others may read; only the config goroutine writes.
 	mu       sync.RWMutex
-	docs     *documents         // in force
-	inline   map[string]bool    // keys of docs that come from the TOML file
-	left     map[string]leftOut // documents of the store that are not in force
+	docs     *documents       // in force
+	inline   map[string]bool  // keys of docs that come from the TOML file
+	left     *documents       // of the store that are not in force; docs may have the versions before
+	reasons  map[string]error // why, by the keys of left
+	shadowed map[string]error // global rules that are in force but for some of their plugins
 	revision uint64
 	pending  int // former snapshots that still have readers
 
 	// The config goroutine's own.
+	queue  []*job             // edits that came while another waits for the store
 	events <-chan store.Event // of the store; nil while they are lost
 	batch  []store.Event      // of a change that has not arrived as a whole
 	// followed is the revision up to which everything has arrived.
@@ -46,16 +50,12 @@ type Applier struct {
 	again    <-chan time.Time      // when to catch up with a store whose events were lost
 	hidden   map[string]store.Item // stored under keys of inline
 	deleted  map[string]uint64     // revisions of own deletions that the watch has not shown yet
+	// changed counts what was done to the compiler: a stage is only good for the count at which it began.
+	changed uint64
 	// inlineRevision counts the changes of the file's resources; what a change puts has the count as its revision.
 	inlineRevision uint64
 
 	changes map[string]*meter.Counter
-}
-
-// leftOut is a document that the store holds but that cannot be used, with the reason. What was in force under its key before stays.
-type leftOut struct {
-	store.Item
-	why error
 }
 
 // ApplierOptions are what the config path works with.
@@ -94,10 +94,11 @@ func StartApplier(ctx context.Context, o ApplierOptions) (*Applier, error) {
 	a := &Applier{
 		compiler: o.Compiler, store: o.Store, offload: o.Offload, lenient: o.Lenient,
 		readOnly: o.ReadOnly, assume: o.Assume, audit: o.Audit, logf: o.Logf,
-		mailbox: make(chan func()), done: make(chan struct{}),
-		docs: newDocuments(), inline: map[string]bool{}, left: map[string]leftOut{},
+		mailbox: make(chan *job), done: make(chan struct{}),
+		docs: newDocuments(), inline: map[string]bool{}, left: newDocuments(), reasons: map[string]error{},
 		hidden: map[string]store.Item{}, deleted: map[string]uint64{}, changes: map[string]*meter.Counter{},
 	}
+	a.compiler.OrderBy(a.since)
 	for _, result := range []string{applied, refused, failed} {
 		a.changes[result] = o.Meter.Counter(meter.ConfigChanges, meter.Label{Name: "result", Value: result})
 	}
@@ -139,15 +140,19 @@ const (
 // run is the config goroutine.
 func (a *Applier) run(ctx context.Context) {
 	defer close(a.done)
+	defer func() { a.giveUp(errShutDown) }()
 	tick := time.NewTicker(collectEvery)
 	defer tick.Stop()
 	for {
 		a.followReady()
+		if ctx.Err() == nil && a.next() {
+			continue
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case f := <-a.mailbox:
-			f()
+		case j := <-a.mailbox:
+			j.run()
 		case e, ok := <-a.events:
 			a.receive(e, ok)
 		case <-a.again:
@@ -199,26 +204,13 @@ func (a *Applier) Close() {
 	<-a.done
 }
 
-// submit runs f on the config goroutine and waits for it.
-func (a *Applier) submit(ctx context.Context, f func()) error {
-	finished := make(chan struct{})
-	select {
-	case a.mailbox <- func() { defer close(finished); f() }:
-		<-finished // once begun, a change is carried to its end
-		return nil
-	case <-a.done:
-		return fmt.Errorf("%w: shutting down", store.ErrUnavailable)
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", store.ErrUnavailable, ctx.Err())
-	}
-}
-
 // commit publishes st, made of the documents put and removed, and from then on shows what is in force now. from says who made the change,
 // for the audit; "" when somebody else writes it down.
 func (a *Applier) commit(st *snapshot.Stage, revision uint64, put []store.Item, removed []string, from string) {
 	if from != "" && a.audit != nil {
 		a.auditAll(put, removed, revision, from)
 	}
+	a.changed++
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.revision = max(a.revision, revision)
@@ -228,17 +220,25 @@ func (a *Applier) commit(st *snapshot.Stage, revision uint64, put []store.Item, 
 	}
 	for _, key := range removed {
 		a.docs.remove(key)
-		delete(a.left, key)
+		a.takeIn(key)
 		delete(a.inline, key)
 	}
 	for _, item := range put {
 		a.docs.put(item)
-		delete(a.left, item.Key)
+		a.takeIn(item.Key)
+	}
+	for _, key := range st.Dropped {
+		a.docs.remove(key)
+	}
+	if st.Shadowed != nil {
+		a.shadowed = st.Shadowed
 	}
 	for _, key := range st.Recovered {
-		a.docs.put(a.left[key].Item)
-		delete(a.left, key)
-		a.logf("%s from the store is in force now", key)
+		if item, ok := a.left.get(key); ok {
+			a.docs.put(item)
+			a.takeIn(key)
+			a.logf("%s from the store is in force now", key)
+		}
 	}
 }
 
@@ -269,37 +269,6 @@ func (a *Applier) auditAll(put []store.Item, removed []string, revision uint64, 
 	}
 }
 
-// stored returns what the store holds under key as far as is known, in force or not.
-func (a *Applier) stored(key string) (store.Item, bool) {
-	if l, ok := a.left[key]; ok {
-		return l.Item, true
-	}
-	return a.docs.get(key)
-}
-
-// Get implements Plane.
-func (a *Applier) Get(key string) (store.Item, bool) {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	return a.docs.get(key)
-}
-
-// List implements Plane.
-func (a *Applier) List(path string) []store.Item {
-	a.mu.RLock()
-	list := a.docs.below(path)
-	a.mu.RUnlock()
-	n := 0
-	for range list {
-		n++
-	}
-	items := make([]store.Item, 0, n)
-	for item := range list {
-		items = append(items, *item)
-	}
-	return items
-}
-
 // ReadOnly implements Plane.
 func (a *Applier) ReadOnly(key string) string {
 	if a.readOnly != "" {
@@ -318,17 +287,6 @@ func (a *Applier) Revision() uint64 {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
 	return a.revision
-}
-
-// LeftOut returns why each stored document that is not in force is left out, by key.
-func (a *Applier) LeftOut() map[string]error {
-	a.mu.RLock()
-	defer a.mu.RUnlock()
-	list := make(map[string]error, len(a.left))
-	for key, l := range a.left {
-		list[key] = l.why
-	}
-	return list
 }
 
 var _ Plane = (*Applier)(nil)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"headgate/conf/resource"
@@ -26,7 +27,7 @@ func (a *Applier) Apply(ctx context.Context, c Change) (Result, error) {
 
 // ApplyAll implements Plane.
 func (a *Applier) ApplyAll(ctx context.Context, list []Change) (r []Result, err error) {
-	if e := a.submit(ctx, func() { r, err = a.apply(ctx, list) }); e != nil {
+	if e := a.post(ctx, &job{edit: true, do: func() { r, err = a.apply(ctx, list) }}); e != nil {
 		err = e
 	}
 	var refusal *resource.Error
@@ -59,7 +60,11 @@ func (a *Applier) attempt(ctx context.Context, list []Change) ([]Result, error) 
 	for _, p := range todo {
 		after.edits[p.Key] = p.next
 		if !isInternal(p.Key) {
-			edits = append(edits, snapshot.Edit{Key: p.Key, Value: p.next})
+			e := snapshot.Edit{Key: p.Key, Value: p.next, Since: math.MaxUint64}
+			if p.old != nil {
+				e.Since = p.old.CreateRevision
+			}
+			edits = append(edits, e)
 		}
 	}
 	verdicts, checks := make([]error, len(todo)), a.checks(after, len(todo))
@@ -78,9 +83,15 @@ func (a *Applier) attempt(ctx context.Context, list []Change) ([]Result, error) 
 		}
 		return nil, &ChangeError{key, resource.Invalid(err.Error())}
 	}
-	items, revision, err := a.save(ctx, todo)
+	begun := a.changed
+	var items []store.Item
+	var revision uint64
+	a.aside(func() { items, revision, err = a.save(ctx, todo) })
 	if err != nil {
 		st.Discard()
+		if errors.Is(err, store.ErrUnavailable) { // those that have waited for this one need not wait for the same again
+			a.giveUp(fmt.Errorf("%w: a write before this one failed", store.ErrUnavailable))
+		}
 		if errors.Is(err, store.ErrNotFound) { // it was there when the change was made up
 			err = fmt.Errorf("%w: %w", store.ErrConflict, err)
 		}
@@ -90,19 +101,34 @@ func (a *Applier) attempt(ctx context.Context, list []Change) ([]Result, error) 
 		return nil, err
 	}
 	results := make([]Result, len(todo))
-	var put []store.Item
-	var removed []string
 	for i, p := range todo {
 		results[i] = Result{Item: items[i], Old: p.old, Revision: revision}
-		if p.next != nil {
-			put = append(put, items[i])
-			continue
-		}
-		a.deleted[p.Key] = revision
-		removed = append(removed, p.Key)
 	}
-	a.commit(st, revision, put, removed, "")
-	return results, nil
+	put, removed := a.saved(todo, items, revision)
+	if a.changed == begun {
+		a.noteProblems(st, nil)
+		a.commit(st, revision, put, removed, "")
+		return results, nil
+	}
+	// What was compiled is out of date. The store has the change, so it is one that arrives like anybody else's.
+	st.Discard()
+	return results, a.absorb(put, removed, revision, "")
+}
+
+// saved returns what the store has taken of todo and is not known here yet.
+func (a *Applier) saved(todo []pending, items []store.Item, revision uint64) (put []store.Item, removed []string) {
+	for i, p := range todo {
+		before, had := a.stored(p.Key)
+		switch {
+		case had && before.ModRevision >= revision: // the watch was faster
+		case p.next != nil:
+			put = append(put, items[i])
+		case had:
+			a.deleted[p.Key] = revision
+			removed = append(removed, p.Key)
+		}
+	}
+	return put, removed
 }
 
 // awaitOthers waits for the event of the change that came before todo, so that whoever tries again tries with the document as it is now.

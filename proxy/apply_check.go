@@ -158,13 +158,16 @@ type mentions struct {
 	id string
 }
 
-// Range implements resource.Docs on the config goroutine.
+// Range implements resource.Docs on the config goroutine. What is left out counts, too: it is stored, and may come into force.
 func (m mentions) Range(kind string, f func(key string, value []byte) bool) {
-	users := slices.DeleteFunc(m.a.docs.users.to(m.id), func(key string) bool { return m.has(key) || kindOfKey(key) != kind })
+	users := append(m.a.docs.users.to(m.id), m.a.left.users.to(m.id)...)
+	users = slices.DeleteFunc(users, func(key string) bool { return m.has(key) || kindOfKey(key) != kind })
 	slices.Sort(users)
-	for _, key := range users {
-		if !f(key, m.a.inForce(key)) {
-			return
+	for _, key := range slices.Compact(users) {
+		for _, docs := range [...]*documents{m.a.docs, m.a.left} {
+			if item, ok := docs.get(key); ok && !f(key, item.Value) {
+				return
+			}
 		}
 	}
 	for key, value := range m.edits {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 
-	"headgate/conf/resource"
 	"headgate/conf/store"
 	"headgate/proxy/snapshot"
 )
@@ -76,7 +75,10 @@ func (a *Applier) known(key string) uint64 {
 
 // catchUp compares with the store as a whole after events were lost, and returns the events from then on.
 func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
-	items, revision, err := a.store.List(ctx)
+	var items []store.Item
+	var revision uint64
+	var err error
+	a.aside(func() { items, revision, err = a.store.List(ctx) })
 	if err != nil {
 		return nil, err
 	}
@@ -96,9 +98,9 @@ func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
 			removed = append(removed, item.Key)
 		}
 	}
-	for key := range a.left {
-		if _, inForce := a.docs.get(key); !inForce && !listed[key] {
-			removed = append(removed, key)
+	for item := range a.left.all() {
+		if _, inForce := a.docs.get(item.Key); !inForce && !listed[item.Key] {
+			removed = append(removed, item.Key)
 		}
 	}
 	for key := range a.hidden {
@@ -109,12 +111,15 @@ func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
 	if err := a.absorb(put, removed, revision, fromStore); err != nil {
 		return nil, err
 	}
-	return a.store.Watch(ctx, revision)
+	var events <-chan store.Event
+	a.aside(func() { events, err = a.store.Watch(ctx, revision) })
+	return events, err
 }
 
 // absorb puts into force what the store holds: put are new or changed documents, removed keys that are gone. What cannot be used is left
 // out with its reason, and its previous version stays.
 func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, from string) error {
+	a.changed++
 	edits := make([]snapshot.Edit, 0, len(put)+len(removed))
 	usable := make(map[string]store.Item, len(put))
 	checks := a.checks(everything{}, len(put))
@@ -134,11 +139,11 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 		}
 		if err := verdicts[i]; err != nil {
 			a.compiler.Forget(item.Key) // no edit of anything else can make it valid
-			a.leaveOut(leftOut{item, err})
+			a.leaveOut(item, err)
 			continue
 		}
 		usable[item.Key] = item
-		edit := snapshot.Edit{Key: item.Key, Value: item.Value}
+		edit := snapshot.Edit{Key: item.Key, Value: item.Value, Since: item.CreateRevision}
 		if isRoute(item.Key) {
 			edit.Check = check
 		}
@@ -157,14 +162,8 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 	if err != nil {
 		return err
 	}
+	a.noteProblems(st, usable)
 	for _, p := range st.Problems {
-		item, ok := usable[p.Key]
-		if !ok {
-			item, ok = a.stored(p.Key) // it depends on what was put or removed
-		}
-		if ok {
-			a.leaveOut(leftOut{item, p.Err})
-		}
 		delete(usable, p.Key)
 	}
 	fresh := make([]store.Item, 0, len(usable))
@@ -202,20 +201,3 @@ func (c *checks) route(key string, doc map[string]any) error {
 	}
 	return c.validateDecoded(kind, id, doc)
 }
-
-// leaveOut takes note of a document that cannot be used.
-func (a *Applier) leaveOut(l leftOut) {
-	l.why = redacted{l.why}
-	a.logf("%s from the store is left out: %v", l.Key, l.why)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.left[l.Key] = l
-}
-
-// redacted is an error whose text does not quote the document: the log and the control API are not for secrets.
-type redacted struct{ error }
-
-func (r redacted) Error() string { return resource.Redact(r.error.Error()) }
-
-// Unwrap returns the error itself.
-func (r redacted) Unwrap() error { return r.error }

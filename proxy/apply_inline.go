@@ -44,16 +44,10 @@ func (a *Applier) replaceInline(inline map[string][]byte, from string) error {
 		return err
 	}
 	gone, uncovered, err := a.inlineGone(inline)
-	if err != nil {
+	if err != nil || len(edits)+len(gone) == 0 {
 		return err
 	}
-	for _, key := range gone {
-		edits = append(edits, snapshot.Edit{Key: key})
-	}
-	if len(edits) == 0 {
-		return nil
-	}
-	st, err := a.stageInline(edits)
+	st, shown, err := a.stageInline(edits, gone, uncovered)
 	if err != nil {
 		return err
 	}
@@ -68,21 +62,53 @@ func (a *Applier) replaceInline(inline map[string][]byte, from string) error {
 	for _, item := range put {
 		a.inline[item.Key] = true
 	}
+	isShown := func(key string) bool { _, ok := shown[key]; return ok }
+	for _, item := range uncovered {
+		if isShown(item.Key) {
+			delete(a.inline, item.Key)
+			put = append(put, item)
+		}
+	}
 	a.mu.Unlock()
-	a.commit(st, a.revision, put, gone, from)
+	a.noteProblems(st, nil)
+	a.commit(st, a.revision, put, slices.DeleteFunc(gone, isShown), from)
 	for _, item := range uncovered {
 		delete(a.hidden, item.Key)
 	}
-	a.uncover(uncovered)
+	a.uncover(slices.DeleteFunc(uncovered, func(item store.Item) bool { return isShown(item.Key) }))
 	return nil
 }
 
-// stageInline compiles edits of the file's resources, and refuses them with everything that does not compile because of them. What was
-// left out before is tried again and may fail again.
-func (a *Applier) stageInline(edits []snapshot.Edit) (*snapshot.Stage, error) {
-	st, err := a.compiler.Stage(a.inForce, edits, true)
-	if err != nil {
-		return nil, err
+// stageInline compiles edits of the file's resources, and in the place of those that are gone what the store has uncovered under their
+// keys: what can be used of that is shown. It refuses the change with everything that does not compile because of it. What was left out
+// before is tried again and may fail again.
+func (a *Applier) stageInline(edits []snapshot.Edit, gone []string, uncovered []store.Item) (st *snapshot.Stage, shown map[string]store.Item, err error) {
+	shown = make(map[string]store.Item, len(uncovered))
+	checks := a.checks(everything{}, len(uncovered))
+	for _, item := range uncovered {
+		if kind, id, err := splitKey(item.Key); err == nil && checks.validate(kind, id, item.Value) == nil {
+			shown[item.Key] = item
+		}
+	}
+	for refused := true; refused; {
+		all := slices.Clone(edits)
+		for _, key := range gone {
+			all = append(all, snapshot.Edit{Key: key, Value: shown[key].Value, Since: shown[key].CreateRevision}) // no value unless it is shown
+		}
+		if st, err = a.compiler.Stage(a.inForce, all, true); err != nil {
+			return nil, nil, err
+		}
+		// What the file had must not stay because what comes in its place does not compile: see uncover.
+		refused = false
+		for _, p := range st.Problems {
+			if _, of := shown[p.Key]; of {
+				delete(shown, p.Key)
+				refused = true
+			}
+		}
+		if refused {
+			st.Discard()
+		}
 	}
 	edited := make(map[string]bool, len(edits))
 	for _, e := range edits {
@@ -90,16 +116,16 @@ func (a *Applier) stageInline(edits []snapshot.Edit) (*snapshot.Stage, error) {
 	}
 	var bad InlineErrors
 	for _, p := range st.Problems {
-		if _, before := a.left[p.Key]; edited[p.Key] || !before {
+		if _, before := a.left.get(p.Key); edited[p.Key] || !before {
 			bad = append(bad, KeyError{p.Key, withoutKey(p.Key, p.Err)})
 		}
 	}
 	if len(bad) > 0 {
 		st.Discard()
 		slices.SortFunc(bad, func(p, q KeyError) int { return strings.Compare(p.Key, q.Key) })
-		return nil, bad
+		return nil, nil, bad
 	}
-	return st, nil
+	return st, shown, nil
 }
 
 // withoutKey drops the key that err begins with.
@@ -110,8 +136,8 @@ func withoutKey(key string, err error) error {
 	return err
 }
 
-// uncover puts into force what the store holds under keys that the file has let go. The file is in force by then: what cannot be used is
-// left out, as it is when it comes from the store in any other way, and is no failure of the reload.
+// uncover takes what the store holds under keys that the file has let go, and that cannot be used: it is left out, as it is when it
+// comes from the store in any other way, and is no failure of the reload.
 func (a *Applier) uncover(items []store.Item) {
 	if len(items) == 0 {
 		return
@@ -191,15 +217,22 @@ func (r reloaded) Document(key string) []byte {
 		return doc
 	}
 	if r.a.inline[key] {
-		return nil
+		return r.a.hidden[key].Value
 	}
 	return r.a.inForce(key)
 }
 
 // Range implements resource.Docs.
 func (r reloaded) Range(kind string, f func(key string, value []byte) bool) {
-	for _, item := range r.a.List(kind) {
-		if !r.a.inline[item.Key] && !f(item.Key, item.Value) {
+	for _, docs := range [...]*documents{r.a.docs, r.a.left} {
+		for item := range docs.below(kind) {
+			if !r.a.inline[item.Key] && !f(item.Key, item.Value) {
+				return
+			}
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(r.a.hidden)) {
+		if r.inline[key] == nil && kindOfKey(key) == kind && !f(key, r.a.hidden[key].Value) {
 			return
 		}
 	}

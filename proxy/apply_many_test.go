@@ -55,8 +55,8 @@ func TestStartWithManyDocuments(t *testing.T) {
 			t.Errorf("%s is served: %v, left out: %v", path, in, out)
 		}
 	}
-	if got := len(r.List("routes")); got != n-len(wrong) {
-		t.Errorf("%d routes are listed", got)
+	if got := len(r.InForce().List("routes")); got != n-len(wrong) {
+		t.Errorf("%d routes are listed as being in force", got)
 	}
 	// Only what may compile another time is tried again.
 	r.must("upstreams/u", oneNode)

@@ -30,7 +30,9 @@ func (a *Applier) refresh(ctx context.Context) (news bool) {
 	if !ok || a.events == nil || !shared.Status().Reachable {
 		return false
 	}
-	_, head, err := a.store.Batch(ctx, nil)
+	var head uint64
+	var err error
+	a.aside(func() { _, head, err = a.store.Batch(ctx, nil) })
 	if err != nil {
 		return false
 	}

@@ -196,7 +196,7 @@ func (r *applierRig) find(path string) *snapshot.Route {
 	return got
 }
 
-// shown returns the documents that Plane shows, as "key value" lines, and complains when Get and List disagree. They are two calls, so a
+// shown returns the documents that are in force, as "key value" lines, and complains when Get and List disagree. They are two calls, so a
 // change may come in between: only a disagreement that stays is one.
 func (r *applierRig) shown() string {
 	r.t.Helper()
@@ -204,8 +204,8 @@ func (r *applierRig) shown() string {
 		var b strings.Builder
 		differs := ""
 		for _, kind := range []string{"routes", "services", "upstreams"} {
-			for _, item := range r.List(kind) {
-				if got, ok := r.Get(item.Key); !ok || string(got.Value) != string(item.Value) {
+			for _, item := range r.InForce().List(kind) {
+				if got, ok := r.InForce().Get(item.Key); !ok || string(got.Value) != string(item.Value) {
 					differs = item.Key
 				}
 				fmt.Fprintf(&b, "%s %s\n", item.Key, item.Value)

@@ -149,7 +149,7 @@ func TestReferencesMissNothing(t *testing.T) {
 		"plugin_configs", `{"plugins":{"traffic-split":{"rules":[{"weighted_upstreams":[{"upstream_id":%s}]}]}}}`,
 		"global_rules", `{"plugins":{"grpc-transcode":{"proto_id":%s}}}`,
 	}
-	a := &Applier{docs: newDocuments()}
+	a := &Applier{docs: newDocuments(), left: newDocuments()}
 	all := view{a, nil}
 	for i := range 2000 {
 		n := 2 * rng.IntN(len(forms)/2)

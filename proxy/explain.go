@@ -30,6 +30,10 @@ type Explanation struct {
 	Behind     []ExplainedPass            `json:"behind,omitempty"`
 	MoreBehind int                        `json:"more_behind,omitempty"`
 	Plugins    []snapshot.ExplainedPlugin `json:"plugins"`
+	// Answer is what a plugin answers in the place of an upstream, unless one that runs before it answers. MayAnswer are the plugins before
+	// it, or before the upstream, that answer a part of such requests.
+	Answer    *phase.Foretold  `json:"answer,omitempty"`
+	MayAnswer []phase.Foretold `json:"may_answer,omitempty"`
 	// Split is the last decision of a plugin about where the request goes.
 	Split    *phase.Choice         `json:"split,omitempty"`
 	Upstream *upstream.Explanation `json:"upstream"`
@@ -168,6 +172,7 @@ type explaining struct {
 	match      route.Match
 	candidates []snapshot.Candidate
 	papers     *snapshot.Papers
+	holder     string // key of the document that has the upstream, if that is no document of its own
 }
 
 func (v *explaining) fail(f *fault.Fault) {
@@ -218,6 +223,9 @@ func (v *explaining) explain() error {
 	var err error
 	if v.out.Plugins, err = v.Plugins(v.papers, r, &x.Exchange); err != nil {
 		return err
+	}
+	if v.out.Fault == nil && v.decided() {
+		return nil
 	}
 	switch {
 	case r == nil:
@@ -286,27 +294,52 @@ func (v *explaining) others() {
 	}
 }
 
-// destination asks where the request would go.
-func (v *explaining) destination() {
-	x := v.x
-	holder := v.route.Key // of an upstream that is no document of its own
+// decided asks the plugins that answer, and those that choose where requests go, and reports whether one of them answers for certain.
+func (v *explaining) decided() bool {
+	x, r := v.x, v.route
 	asked := x.Decision
+	if r != nil {
+		v.holder = r.Key
+	}
 	for d := range x.Deciders() {
+		if r != nil && r.Incomplete != nil && !(d.Global && d.Phase == "rewrite") { // as exchange.request has it
+			return false
+		}
+		name := v.Plugin(d.Kind)
+		if d.Answerer != nil {
+			if f := d.Foretell(&x.Exchange); f != nil {
+				f.Plugin, f.From, f.Phase = name, v.configuring(name, d.Global), d.Phase
+				if f.Share >= 1 {
+					v.out.Answer = f
+					return true
+				}
+				v.out.MayAnswer = append(v.out.MayAnswer, *f)
+			}
+		}
+		if d.Explainer == nil || r == nil {
+			continue
+		}
 		before := x.Upstream
 		x.Decision = asked
 		c := d.Explain(&x.Exchange)
 		if c == nil {
 			continue
 		}
-		c.Plugin = v.Plugin(d.Kind)
+		c.Plugin = name
 		v.out.Split = c
 		if x.Upstream != before {
-			holder = v.configuring(c.Plugin, d.Global)
+			v.holder = v.configuring(c.Plugin, d.Global)
 		}
 		if c.Status != 0 || c.Open {
-			return
+			return true
 		}
 	}
+	return false
+}
+
+// destination says where the request would go.
+func (v *explaining) destination() {
+	x, holder := v.x, v.holder
 	u, ok := x.Upstream.(*upstream.Upstream)
 	switch {
 	case x.Upstream == nil:

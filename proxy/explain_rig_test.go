@@ -17,7 +17,10 @@ import (
 
 	"headgate/conf/store"
 	"headgate/conf/store/mem"
+	faultinjection "headgate/plugins/fault-injection"
 	keyauth "headgate/plugins/key-auth"
+	"headgate/plugins/mocking"
+	"headgate/plugins/redirect"
 	trafficsplit "headgate/plugins/traffic-split"
 	"headgate/proxy/meter"
 	"headgate/proxy/offload"
@@ -64,7 +67,7 @@ func newExplainRig(t testing.TB, o ServerOptions, mode route.Mode, docs map[stri
 	live := &snapshot.Live{}
 	hub := upstream.NewHub(upstream.NewResolver(time.Minute), nil)
 	c, err := snapshot.NewCompiler(live, snapshot.Options{
-		Kinds: []phase.Kind{keyauth.Kind(), kind("stamp", 1000, stamp{}), trafficsplit.Kind(), prefer, kind("answer", 1, answering{})},
+		Kinds: []phase.Kind{keyauth.Kind(), kind("stamp", 1000, stamp{}), trafficsplit.Kind(), mocking.Kind(), redirect.Kind(), faultinjection.Kind(), prefer, kind("answer", 1, answering{})},
 		Hub:   hub, Meter: r.meter, Mode: mode, Inert: []string{"zipkin"},
 		Defaults: upstream.Defaults{Connect: patience, Send: patience, Read: patience, Pool: upstream.PoolOptions{Size: 1, MaxRequests: 1}, MaxHead: 4096},
 	})
@@ -81,8 +84,8 @@ func newExplainRig(t testing.TB, o ServerOptions, mode route.Mode, docs map[stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	if left := a.LeftOut(); len(left) > 0 {
-		t.Fatalf("left out: %v", left)
+	if a.left.count > 0 {
+		t.Fatalf("left out: %v", a.LeftOut())
 	}
 	if o.Meter = r.meter; o.MaxHead == 0 {
 		o.MaxHead, o.MaxLines, o.MaxBody = 16<<10, 128, 1<<20
@@ -151,6 +154,12 @@ func explainedText(e *Explanation) string {
 	}
 	for _, p := range e.Plugins {
 		fmt.Fprintf(&b, "%s %s %d from %s %v: %s\n", p.Chain, p.Name, p.Priority, p.From, p.Phases, p.State)
+	}
+	for _, f := range e.MayAnswer {
+		fmt.Fprintf(&b, "may answer: %s from %s in %s, %d, %v\n", f.Plugin, f.From, f.Phase, f.Status, f.Share)
+	}
+	if f := e.Answer; f != nil {
+		fmt.Fprintf(&b, "answers: %s from %s in %s, %d\n", f.Plugin, f.From, f.Phase, f.Status)
 	}
 	if s := e.Split; s != nil {
 		fmt.Fprintf(&b, "split rule %d next %q: %s", s.Rule, s.Next, s.Why)

@@ -104,8 +104,8 @@ func TestExplain(t *testing.T) {
 			"routes/1":       `{"uri":"/*","plugins":{"prefer":{},"stamp":{"_meta":{"filter":[["arg_a","==","2"]]}}},` + to1 + `}`,
 		}, `{"path":"/?a=2"}`,
 			"route routes/1 by  /*\n" +
-				"global stamp 1000 from global_rules/1 []: runs for none: global_rules/1 and global_rules/2 have it\n" +
-				"global stamp 1000 from global_rules/2 []: runs for none: global_rules/1 and global_rules/2 have it\n" +
+				"global stamp 1000 from global_rules/1 [rewrite access response]: runs\n" +
+				"global stamp 1000 from global_rules/2 []: overridden by global_rules/1\n" +
 				"global prefer 800 from global_rules/1 []: overridden by routes/1\n" +
 				"global answer 1 from global_rules/2 []: filtered out\n" +
 				"route stamp 1000 from routes/1 [rewrite access response]: runs\n" +
@@ -142,6 +142,34 @@ func TestExplain(t *testing.T) {
 		}, `{"path":"/"}`,
 			"route routes/1 by  /*\nroute traffic-split 966 from routes/1 [access]: runs\n" +
 				"split rule 0 next \"\": rule 0 names an upstream that does not exist, whether the rule matches or not; none 1 1\n"},
+		{"a plugin answers", 0, map[string]string{
+			"services/s": `{"plugins":{"mocking":{"response_example":"x","response_status":201}}}`,
+			"routes/1":   `{"uri":"/*","service_id":"s","plugins":{"traffic-split":{"rules":[{"weight":1}]}}}`,
+		}, `{"path":"/"}`,
+			"route routes/1 by  /*\nroute mocking 10900 from services/s [access]: runs\nroute traffic-split 966 from routes/1 [access]: runs\n" +
+				"answers: mocking from services/s in access, 201\n"},
+		{"a plugin answers a part", 0, map[string]string{
+			"routes/1": `{"uri":"/*","plugins":{"fault-injection":{"abort":{"http_status":503,"percentage":20}},"redirect":{"regex_uri":["^/old","/new"]}},` + to1 + `}`,
+		}, `{"path":"/x"}`,
+			"route routes/1 by  /*\nroute fault-injection 11000 from routes/1 [rewrite]: runs\nroute redirect 900 from routes/1 [rewrite]: runs\n" +
+				"may answer: fault-injection from routes/1 in rewrite, 503, 0.2\n" + served},
+		{"the rewrite phase answers first", 0, map[string]string{
+			"routes/1": `{"uri":"/*","plugins":{"mocking":{"response_example":"x","response_status":201},"redirect":{"uri":"/new"}}}`,
+		}, `{"path":"/x"}`,
+			"route routes/1 by  /*\nroute mocking 10900 from routes/1 [access]: runs\nroute redirect 900 from routes/1 [rewrite]: runs\n" +
+				"answers: redirect from routes/1 in rewrite, 302\n"},
+		{"a plugin that is filtered out does not answer", 0, map[string]string{
+			"routes/1": `{"uri":"/*","plugins":{"mocking":{"response_example":"x","response_status":201,"_meta":{"filter":[["arg_mock","==","1"]]}}}}`,
+		}, `{"path":"/x"}`,
+			"fault no_upstream 503\nroute routes/1 by  /*\nroute mocking 10900 from routes/1 []: filtered out\n"},
+		{"a global rule answers what no route is for", 0, map[string]string{
+			"global_rules/1": `{"id":"1","plugins":{"mocking":{"response_example":"x","response_status":201}}}`,
+		}, `{"path":"/x"}`, "global mocking 10900 from global_rules/1 [access]: runs\nanswers: mocking from global_rules/1 in access, 201\n"},
+		{"a global rule comes before a route that is not complete", 0, map[string]string{
+			"global_rules/1": `{"id":"1","plugins":{"redirect":{"uri":"/new"}}}`,
+			"routes/1":       `{"uri":"/*","service_id":"none"}`,
+		}, `{"path":"/x"}`,
+			"route routes/1 by  /*\nglobal redirect 900 from global_rules/1 [rewrite]: runs\nanswers: redirect from global_rules/1 in rewrite, 302\n"},
 		{"upstream of the service, with the route's clocks", 0, map[string]string{
 			"services/s": `{` + to1 + `}`, "routes/1": `{"uri":"/*","service_id":"s","timeout":{"connect":1,"send":1,"read":1}}`,
 		}, `{"path":"/"}`, "route routes/1 by  /*\nupstream default of services/s, roundrobin, next 10.0.0.1:80\n"},

@@ -40,13 +40,20 @@ type Plane interface {
 	// ApplyAll carries out several changes of different keys as one, or none of them: they may refer to each other, and no request sees
 	// some of them without the others. A refusal is a *ChangeError, which says of which change.
 	ApplyAll(ctx context.Context, list []Change) ([]Result, error)
-	// Get returns the published document under key.
-	Get(key string) (store.Item, bool)
-	// List returns the published documents whose keys begin with path and a slash ("routes", "consumers/jack/credentials"), sorted by
-	// key. The slice is the caller's.
-	List(path string) []store.Item
+	// Reader shows what is stored, whether or not it is in force here: a document that came from the store and cannot be used is shown
+	// as it is there, with its revisions, so that it can be compared and repaired (contract section 1.3).
+	Reader
 	// ReadOnly says why documents under key cannot be edited through the API (they come from the TOML file), or "".
 	ReadOnly(key string) string
+}
+
+// Reader shows documents.
+type Reader interface {
+	// Get returns the document under key.
+	Get(key string) (store.Item, bool)
+	// List returns the documents whose keys begin with path and a slash ("routes", "consumers/jack/credentials"), sorted by key, as they
+	// are at one moment. The slice is the caller's.
+	List(path string) []store.Item
 }
 
 // ChangeError is why ApplyAll refused a list: the change of Key.

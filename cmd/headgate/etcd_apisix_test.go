@@ -165,7 +165,8 @@ func (a *apisixEtcd) served(t *testing.T) {
 	}
 }
 
-// shown: the Admin API shows documents as they are stored, with clear secrets, except the private keys of certificates.
+// shown: the Admin API shows documents as they are stored, whether or not they can be used here, with clear secrets, except the private
+// keys of certificates.
 func (a *apisixEtcd) shown(t *testing.T) {
 	clearly := func(key string) string {
 		v := a.n.value(key)
@@ -174,7 +175,7 @@ func (a *apisixEtcd) shown(t *testing.T) {
 		}
 		return v
 	}
-	for _, key := range []string{"upstreams/1", "services/42", "routes/1", "routes/2", "consumers/jack", "consumers/jack/credentials/two"} {
+	for _, key := range []string{"upstreams/1", "services/42", "routes/1", "routes/2", "routes/lua", "routes/wrong", "consumers/jack", "consumers/jack/credentials/two"} {
 		var got struct{ Value json.RawMessage }
 		if body := a.g.admin("GET", "/"+key, "").body; json.Unmarshal([]byte(body), &got) != nil || !sameJSON(t, string(got.Value), clearly(key)) {
 			t.Errorf("%s: %s, want %s", key, body, clearly(key))
@@ -185,7 +186,7 @@ func (a *apisixEtcd) shown(t *testing.T) {
 		t.Errorf("the private key is shown: %v", got)
 	}
 	var list struct{ Total int }
-	for path, want := range map[string]int{"/routes": 2, "/upstreams": 1, "/consumers": 1, "/ssls": 1, "/global_rules": 0} {
+	for path, want := range map[string]int{"/routes": 4, "/upstreams": 1, "/consumers": 1, "/ssls": 1, "/global_rules": 0} {
 		if got := a.g.admin("GET", path, ""); json.Unmarshal([]byte(got.body), &list) != nil || list.Total != want {
 			t.Errorf("%s: %v, want %d", path, got, want)
 		}

@@ -13,6 +13,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -36,7 +38,7 @@ const explainUsage = `usage:
                    [-client ADDR] [-consumer NAME] [-bucket BUCKET] [-json] URL-or-path
 
 Says what the gateway would do with a request: which route matches and why others do not, the plugins in order and where each comes
-from, the branch and the endpoint that are next. No request is sent and no plugin is run.
+from, the branch and the endpoint that are next, or the plugin that answers. No request is sent and no plugin is run.
 
   -c FILE         explain a configuration file, with what its store holds; without it a running gateway is asked
   -control ADDR   the control API of the gateway that is asked (default 127.0.0.1:9090)
@@ -300,6 +302,8 @@ func copyStored(c *conf.Config, held store.Store, logf func(string, ...any)) err
 	if err != nil {
 		return err
 	}
+	// In the order in which they were stored first, by which it is decided who has what two of them claim.
+	slices.SortStableFunc(items, func(a, b store.Item) int { return cmp.Compare(a.CreateRevision, b.CreateRevision) })
 	for _, item := range items {
 		if _, err := held.Put(context.Background(), item.Key, item.Value, store.AnyRevision, item.Expires); err != nil {
 			return fmt.Errorf("%s: %w", item.Key, err)
@@ -355,6 +359,13 @@ func explanationText(e *proxy.Explanation) string {
 	for _, p := range e.Plugins {
 		line("%s %s\t%d\t%s\t%s\t%s", p.Chain, p.Name, p.Priority, p.From, p.State, strings.Join(p.Phases, " "))
 	}
+	line = section("may answer")
+	for _, a := range e.MayAnswer {
+		line("%s from %s, with %s: %s", a.Plugin, cmp.Or(a.From, "a plugin"), statusText(a.Status), a.Why)
+	}
+	if a := e.Answer; a != nil {
+		section("answer")("%s from %s, with %s: %s", a.Plugin, cmp.Or(a.From, "a plugin"), statusText(a.Status), a.Why)
+	}
 	if s := e.Split; s != nil {
 		line = section("split")
 		switch {
@@ -387,6 +398,13 @@ func explanationText(e *proxy.Explanation) string {
 	}
 	_ = w.Flush()
 	return strings.Map(printable, b.String())
+}
+
+func statusText(code int) string {
+	if code == 0 {
+		return "a status that is not known before"
+	}
+	return strconv.Itoa(code)
 }
 
 func routesText(e *proxy.Explanation, section func(string) func(string, ...any)) {

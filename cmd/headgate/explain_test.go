@@ -125,6 +125,38 @@ upstream     v2 from upstreams/v2, roundrobin; next is 10.0.0.2:80
 	}
 }
 
+// A route without an upstream is right where a plugin answers; who has what two consumers claim is decided as the gateway would.
+func TestExplainFileWithAnAnswer(t *testing.T) {
+	file, storePath := explainDir(t)
+	s, err := embedded.Open(storePath, embedded.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, doc := range [][2]string{
+		{"routes/mock", `{"uri":"/mock","plugins":{"key-auth":{},"mocking":{"response_example":"x","response_status":201},"fault-injection":{"abort":{"http_status":503,"percentage":5}}}}`},
+		{"consumers/zoe", `{"username":"zoe","plugins":{"key-auth":{"key":"k"}}}`}, {"consumers/adam", `{"username":"adam","plugins":{"key-auth":{"key":"k"}}}`},
+	} {
+		if _, err := s.Put(context.Background(), doc[0], []byte(doc[1]), store.AnyRevision, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, stderr, status := runExplain("-c", file, "-consumer", "zoe", "/mock")
+	want := `request     GET /mock on localhost, from 127.0.0.1, as zoe; revision 4
+route       routes/mock by /mock on any host, priority 0
+plugins     route fault-injection  11000  routes/mock  runs  rewrite
+            route mocking          10900  routes/mock  runs  access
+            route key-auth         2500   routes/mock  runs  rewrite
+may answer  fault-injection from routes/mock, with 503: abort is for 5 % of such requests
+answer      mocking from routes/mock, with 201: it answers every request
+`
+	if got != want || status != 0 || !strings.Contains(stderr, "consumers/adam from the store is left out") {
+		t.Errorf("status %d, %s\ngot\n%s\nwant\n%s", status, stderr, got, want)
+	}
+}
+
 func TestExplainFileRefuses(t *testing.T) {
 	file, storePath := explainDir(t)
 	bad := filepath.Join(t.TempDir(), "bad.toml")

@@ -172,6 +172,7 @@ func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed 
 	compiler, err := snapshot.NewCompiler(live, snapshot.Options{
 		Kinds: plugins.List(o), Hub: hub, Meter: m, Defaults: defaults, Mode: mode,
 		CountAll: !c.Compat.On(conf.CountOnlyWithPlugin), Inert: c.Compat.AcceptInert, LookupEnv: os.LookupEnv, TLS: certificates,
+		GlobalTwinsStop: c.Compat.On(conf.GlobalTwinsStop),
 	})
 	if err != nil {
 		hub.Close()
@@ -309,7 +310,7 @@ func (p *process) listen(ctx context.Context, c *conf.Config, in *inheritance) e
 			Health:  p.hub.Health,
 			Explain: func(request []byte) (any, error) { return explainer.Explain(request) },
 			Mask:    seal.NewMasker(secretFields()).MaskDocument,
-			Plane:   p.applier, Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,
+			Plane:   p.applier.InForce(), Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,
 			Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
 		})
 		if err := add("control", c.Control.Listen, s); err != nil {
@@ -360,8 +361,8 @@ func (p *process) gauges() {
 	})
 	p.storeGauges()
 	const leftOut = "headgate_config_left_out"
-	p.meter.Gauge(leftOut, func() float64 { return float64(len(p.applier.LeftOut())) })
-	p.meter.Describe(leftOut, "Documents of the store that are not in force because they do not compile; /v1/left_out lists them.")
+	p.meter.Gauge(leftOut, func() float64 { return float64(p.applier.CountLeftOut()) })
+	p.meter.Describe(leftOut, "Documents of the store that are not in force, or not wholly; /v1/left_out lists them with the reasons.")
 	host, _ := os.Hostname()
 	p.meter.Gauge(meter.NodeInfo, func() float64 { return 1 },
 		meter.Label{Name: "hostname", Value: host}, meter.Label{Name: "version", Value: p.conf.Load().Compat.APIVersion})

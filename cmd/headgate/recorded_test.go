@@ -16,21 +16,28 @@ import (
 	"headgate/plugins"
 )
 
-// sharedDir returns the folder of the recordings, "" when it is not here.
-func sharedDir(t *testing.T) string {
+// The files of the recordings, below their folder.
+const (
+	recordings       = "testdata/apisix-goldens.jsonl"
+	recordingsRunner = "tools/goldenrun/goldenrun.py"
+)
+
+// sharedDir returns the folder of the recordings, or which files are missing there.
+func sharedDir(t *testing.T) (dir string, missing []string) {
 	t.Helper()
-	dir := os.Getenv("HEADGATE_SHARED")
-	if dir == "" {
+	if dir = os.Getenv("HEADGATE_SHARED"); dir == "" {
 		wd, err := os.Getwd()
 		if err != nil {
 			t.Fatal(err)
 		}
 		dir = filepath.Join(wd, "..", "..", "..", "shared")
 	}
-	if _, err := os.Stat(filepath.Join(dir, "testdata", "apisix-goldens.jsonl")); err != nil {
-		return ""
+	for _, file := range [...]string{recordings, recordingsRunner} {
+		if _, err := os.Stat(filepath.Join(dir, file)); err != nil {
+			missing = append(missing, filepath.Join(dir, file))
+		}
 	}
-	return dir
+	return dir, missing
 }
 
 // freePortRange returns the first of n ports on loopback that are free, below those that the system gives out.
@@ -80,9 +87,10 @@ var (
 
 // What a running APISIX was seen to answer is answered here too, in the mode that imitates it, but for the listed differences.
 func TestRecordedAPISIX(t *testing.T) {
-	shared := sharedDir(t)
-	if shared == "" {
-		t.Log("no recordings here (HEADGATE_SHARED names their folder): the gateway was not compared with a recorded APISIX")
+	shared, missing := sharedDir(t)
+	if len(missing) > 0 {
+		t.Logf("recorded APISIX cases: 0 compared, because there is no %s (the environment variable HEADGATE_SHARED, now %q, names another folder)",
+			strings.Join(missing, " and no "), os.Getenv("HEADGATE_SHARED"))
 		return
 	}
 	python, err := exec.LookPath("python3")
@@ -92,7 +100,7 @@ func TestRecordedAPISIX(t *testing.T) {
 	ports := freePortRange(t, 33) // the last one is the gateway's own
 	c := startChild(t, t.TempDir(), "run", "-c", recordedConfig(t, ports+32))
 	args := []string{
-		filepath.Join(shared, "tools", "goldenrun", "goldenrun.py"), "--file", filepath.Join(shared, "testdata", "apisix-goldens.jsonl"),
+		filepath.Join(shared, recordingsRunner), "--file", filepath.Join(shared, recordings),
 		"--data", c.addr("gateway"), "--admin", c.addr("admin"), "--control", c.addr("control"), "--metrics", c.addr("metrics"),
 		"--base-port", fmt.Sprint(ports), "--tls-port", fmt.Sprint(ports + 32), "--settle", "0",
 	}
@@ -128,6 +136,9 @@ func TestRecordedAPISIX(t *testing.T) {
 		if !seen[name] {
 			t.Errorf("%s is listed as a difference, and there is no such case among those that ran", name)
 		}
+	}
+	if counted := fmt.Sprint(len(seen)-len(differs), " ", len(differs)); len(seen) == 0 || !t.Failed() && counted != string(sums[1])+" "+string(sums[2]) {
+		t.Errorf("the runner counts %s as recorded and %s not, its output shows %s", sums[1], sums[2], counted)
 	}
 	slices.Sort(differs)
 	t.Logf("recorded APISIX cases: %s as recorded, %s differ on purpose (%s)", sums[1], sums[2], strings.Join(differs, ", "))

@@ -193,6 +193,7 @@ func TestTwoGatewaysRace(t *testing.T) {
 			}
 			if accepted[0] && accepted[1] {
 				both++
+				p.agree(t, paths)
 			}
 			if accepted[1] {
 				eventually(t, "the deletion", func() bool { return p.gates[i%2].admin("DELETE", paths[1], "").status == http.StatusOK })
@@ -211,6 +212,102 @@ func TestTwoGatewaysRace(t *testing.T) {
 			p.converge(t)
 		}
 		t.Logf("%s: accepted by both %d times of 10", tt.stays, both)
+	}
+}
+
+// agree waits until both gateways have left out the same one of two documents, wholly or what it claims: the one that was stored later.
+// Both are shown.
+func (p *pair) agree(t *testing.T, paths [2]string) {
+	t.Helper()
+	var created [2]uint64
+	for n, path := range paths {
+		var got struct{ CreatedIndex uint64 }
+		eventually(t, "both documents", func() bool {
+			shown := [2]answer{p.gates[0].admin("GET", path, ""), p.gates[1].admin("GET", path, "")}
+			return shown[0].status == http.StatusOK && shown[0].body == shown[1].body && json.Unmarshal([]byte(shown[0].body), &got) == nil
+		})
+		created[n] = got.CreatedIndex
+	}
+	later := paths[0][1:]
+	if created[1] > created[0] {
+		later = paths[1][1:]
+	}
+	for n, g := range p.gates {
+		eventually(t, fmt.Sprintf("gateway %d to leave out %s alone", n, later), func() bool {
+			left := g.applier.LeftOut()
+			return len(left) == 1 && left[later] != nil
+		})
+	}
+}
+
+// TestTwoGatewaysAgreeOnWhoHasAnIdentity: whatever is in the store, and whichever came first, gateways that have seen it happen and one that
+// starts later give the same answers. Who was stored first has it; when that one goes, the other does.
+func TestTwoGatewaysAgreeOnWhoHasAnIdentity(t *testing.T) {
+	p := startPair(t)
+	n := newNeighbour(t, p.server)
+	a := p.gates[0]
+	a.configure("PUT", "/consumers", `{"username":"jill","plugins":{"key-auth":{"key":"jills"}}}`)
+	a.configure("PUT", "/consumers", `{"username":"jack"}`)
+	a.configure("PUT", "/consumers/jack/credentials/one", `{"plugins":{"key-auth":{"key":"shared"}}}`)
+	a.configure("PUT", "/routes/guarded", `{"uri":"/guarded","plugins":{"key-auth":{}},`+
+		`"upstream":{"nodes":{"`+p.u.addr+`":1}}}`)
+	for _, who := range []string{"jack", "jill"} {
+		a.configure("PUT", "/routes/"+who, fmt.Sprintf(`{"uri":"/%s","plugins":{"key-auth":{},"consumer-restriction":{"whitelist":[%q]}},`+
+			`"upstream":{"nodes":{%q:1}}}`, who, who, p.u.addr))
+	}
+	// is reports whether key is that of who on g: who alone may pass.
+	is := func(g *gate, key, who string) bool {
+		for _, name := range []string{"jack", "jill"} {
+			want := http.StatusForbidden
+			switch who {
+			case name:
+				want = http.StatusOK
+			case "":
+				want = http.StatusUnauthorized
+			}
+			if g.send("GET", "http://"+g.addr+"/"+name, "", "apikey: "+key).status != want {
+				return false
+			}
+		}
+		return true
+	}
+	agree := func(what, shared, jills string, left ...string) {
+		t.Helper()
+		for n, g := range append(p.gates[:], startGate(t, onEtcd(t, p.server.Endpoint()))) {
+			eventually(t, fmt.Sprintf("%s: gateway %d", what, n), func() bool {
+				return is(g, "shared", shared) && is(g, "jills", jills) && slices.Equal(slices.Sorted(maps.Keys(g.applier.LeftOut())), left)
+			})
+		}
+	}
+	agree("at first", "jack", "jill")
+	if got := p.gates[1].admin("PUT", "/consumers", `{"username":"jill","plugins":{"key-auth":{"key":"shared"}}}`); got.status != http.StatusBadRequest {
+		t.Errorf("what another one has: %v", got)
+	}
+	// Stored all the same, by somebody who does not look: jill, who was stored first, has it.
+	n.put("consumers/jill", `{"username":"jill","plugins":{"key-auth":{"key":"shared"}}}`)
+	agree("jill has taken it", "jill", "", "consumers/jack/credentials/one")
+	// What is left out can be seen and changed, through either gateway.
+	if got := p.gates[1].admin("GET", "/consumers/jack/credentials", ""); got.status != http.StatusOK || !strings.Contains(got.body, `"shared"`) {
+		t.Errorf("what is left out: %v", got)
+	}
+	a.configure("PUT", "/consumers", `{"username":"jill","desc":"edited","plugins":{"key-auth":{"key":"shared"}}}`)
+	agree("after an edit", "jill", "", "consumers/jack/credentials/one")
+	p.gates[1].configure("PUT", "/consumers", `{"username":"jill","plugins":{"key-auth":{"key":"jills"}}}`)
+	agree("jill has given it up", "jack", "jill")
+	n.put("consumers/late", `{"username":"late","plugins":{"key-auth":{"key":"shared"}}}`)
+	n.put("consumers/late/credentials/two", `{"id":"two","plugins":{"key-auth":{"key":"jills"}}}`)
+	agree("late comes last", "jack", "jill", "consumers/late")
+	a.configure("DELETE", "/consumers/late", "")
+	agree("late has gone", "jack", "jill")
+	if got := p.gates[1].admin("GET", "/consumers/late/credentials/two", ""); got.status != http.StatusNotFound {
+		t.Errorf("a credential of who has gone: %v", got)
+	}
+	n.put("consumers/jack/credentials/two", `{"id":"two","plugins":{"key-auth":{"key":"jills"}}}`)
+	agree("a credential that is too many", "jack", "jill", "consumers/jack/credentials/two")
+	a.configure("DELETE", "/consumers/jack", "")
+	agree("jack has gone, with what was left out", "", "jill")
+	if got := n.value("consumers/jack/credentials/two"); got != "" {
+		t.Errorf("a credential of who has gone is still stored: %s", got)
 	}
 }
 

@@ -5,6 +5,7 @@ package faultinjection
 import (
 	"bytes"
 	_ "embed"
+	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -110,9 +111,11 @@ func newChoice(c Choice, expression func(raw any) (phase.Predicate, error)) (cho
 }
 
 func (c *choice) means(x *phase.Exchange) bool {
-	if c.percentage < 100 && rand.IntN(100) >= c.percentage {
-		return false
-	}
+	return (c.percentage >= 100 || rand.IntN(100) < c.percentage) && c.fits(x)
+}
+
+// fits says whether x is among the requests of which a part is meant.
+func (c *choice) fits(x *phase.Exchange) bool {
 	for _, p := range c.when {
 		if p.True(x) {
 			return true
@@ -146,4 +149,18 @@ func (a *abort) answer(x *phase.Exchange) {
 	a.lines.Set(x)
 }
 
-var _ phase.Rewriter = (*plugin)(nil)
+// Foretell implements phase.Answerer.
+func (p *plugin) Foretell(x *phase.Exchange) *phase.Foretold {
+	if p.abort == nil || p.abort.percentage <= 0 || !p.abort.fits(x) {
+		return nil
+	}
+	percentage := min(p.abort.percentage, 100)
+	return &phase.Foretold{
+		Status: p.abort.status, Share: float64(percentage) / 100, Why: fmt.Sprintf("abort is for %d %% of such requests", percentage),
+	}
+}
+
+var (
+	_ phase.Rewriter = (*plugin)(nil)
+	_ phase.Answerer = (*plugin)(nil)
+)

@@ -100,11 +100,27 @@ type plugin struct {
 
 // Access implements phase.Accessor. A client without an address never passes.
 func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
-	if a := x.Client.Addr; a.IsValid() && p.listed.contains(a) != p.deny {
+	if p.passes(x) {
 		return phase.Continue
 	}
 	x.Answer(p.status, phase.TypeText, p.body)
 	return phase.Stop
 }
 
-var _ phase.Accessor = (*plugin)(nil)
+func (p *plugin) passes(x *phase.Exchange) bool {
+	a := x.Client.Addr
+	return a.IsValid() && p.listed.contains(a) != p.deny
+}
+
+// Foretell implements phase.Answerer.
+func (p *plugin) Foretell(x *phase.Exchange) *phase.Foretold {
+	if p.passes(x) {
+		return nil
+	}
+	return &phase.Foretold{Status: p.status, Share: 1, Why: "the address of the client is refused"}
+}
+
+var (
+	_ phase.Accessor = (*plugin)(nil)
+	_ phase.Answerer = (*plugin)(nil)
+)

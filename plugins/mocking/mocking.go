@@ -188,4 +188,12 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	return phase.Stop
 }
 
-var _ phase.Accessor = (*plugin)(nil)
+// Foretell implements phase.Answerer.
+func (p *plugin) Foretell(*phase.Exchange) *phase.Foretold {
+	return &phase.Foretold{Status: p.status, Share: 1, Why: "it answers every request"}
+}
+
+var (
+	_ phase.Accessor = (*plugin)(nil)
+	_ phase.Answerer = (*plugin)(nil)
+)

@@ -46,13 +46,17 @@ type plugin struct {
 	fixed bool
 }
 
+// api is what answers x, nil for nothing.
+func (p *plugin) api(x *phase.Exchange) Handler {
+	if p.fixed {
+		return p.apis[p.uri]
+	}
+	return p.apis[string(x.Request.Path)]
+}
+
 // Access implements phase.Accessor.
 func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
-	api := p.apis[p.uri]
-	if !p.fixed {
-		api = p.apis[string(x.Request.Path)]
-	}
-	if api == nil {
+	if api := p.api(x); api == nil {
 		x.AnswerPage(404)
 	} else {
 		api(x)
@@ -60,4 +64,15 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	return phase.Stop
 }
 
-var _ phase.Accessor = (*plugin)(nil)
+// Foretell implements phase.Answerer.
+func (p *plugin) Foretell(x *phase.Exchange) *phase.Foretold {
+	if p.api(x) == nil {
+		return &phase.Foretold{Status: 404, Share: 1, Why: "there is no such internal API"}
+	}
+	return &phase.Foretold{Share: 1, Why: "an internal API of the gateway answers"}
+}
+
+var (
+	_ phase.Accessor = (*plugin)(nil)
+	_ phase.Answerer = (*plugin)(nil)
+)

@@ -126,10 +126,23 @@ var nameLocation = []byte("Location")
 
 // Rewrite implements phase.Rewriter.
 func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
-	status := p.status
+	status, address, err := p.answer(x)
+	switch {
+	case status == 0:
+		return phase.Continue
+	case err == nil:
+		x.Response.Header.Set(nameLocation, address)
+	}
+	x.AnswerPage(status)
+	return phase.Stop
+}
+
+// answer returns with which status and address the client is answered; status 0 is not at all, and after an error there is no address.
+func (p *plugin) answer(x *phase.Exchange) (status int, address []byte, err error) {
+	status = p.status
 	switch {
 	case p.uri == nil && p.regex == nil, p.toHTTPS && secure(x):
-		return phase.Continue
+		return 0, nil, nil
 	case p.toHTTPS:
 		status = 308 // keeps method and body
 		if m := string(x.Request.Method); m == "GET" || m == "HEAD" {
@@ -137,16 +150,25 @@ func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 		}
 	}
 	address, ok, err := p.address(x)
-	if err != nil {
-		x.AnswerPage(500)
-		return phase.Stop
+	switch {
+	case err != nil:
+		return 500, nil, err
+	case !ok:
+		return 0, nil, nil
 	}
-	if !ok {
-		return phase.Continue
+	return status, address, nil
+}
+
+// Foretell implements phase.Answerer.
+func (p *plugin) Foretell(x *phase.Exchange) *phase.Foretold {
+	status, address, err := p.answer(x)
+	switch {
+	case status == 0:
+		return nil
+	case err != nil:
+		return &phase.Foretold{Status: status, Share: 1, Why: "the pattern of regex_uri takes too long"}
 	}
-	x.Response.Header.Set(nameLocation, address)
-	x.AnswerPage(status)
-	return phase.Stop
+	return &phase.Foretold{Status: status, Share: 1, Why: "it sends the client to " + string(address)}
 }
 
 // secure says whether the client came over TLS. The line is the gateway's own word, or that of a peer it trusts.
@@ -223,4 +245,7 @@ func appendHarmless(dst, b []byte) []byte {
 	return dst
 }
 
-var _ phase.Rewriter = (*plugin)(nil)
+var (
+	_ phase.Rewriter = (*plugin)(nil)
+	_ phase.Answerer = (*plugin)(nil)
+)

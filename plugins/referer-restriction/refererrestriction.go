@@ -177,4 +177,15 @@ func cutPrefixFold(b []byte, prefix string) ([]byte, bool) {
 	return b[len(prefix):], true
 }
 
-var _ phase.Accessor = (*plugin)(nil)
+// Foretell implements phase.Answerer.
+func (p *plugin) Foretell(x *phase.Exchange) *phase.Foretold {
+	if p.passes(x) {
+		return nil
+	}
+	return &phase.Foretold{Status: 403, Share: 1, Why: "the Referer is refused"}
+}
+
+var (
+	_ phase.Accessor = (*plugin)(nil)
+	_ phase.Answerer = (*plugin)(nil)
+)

@@ -114,4 +114,15 @@ func (p *plugin) passes(x *phase.Exchange) bool {
 	}
 }
 
-var _ phase.Accessor = (*plugin)(nil)
+// Foretell implements phase.Answerer.
+func (p *plugin) Foretell(x *phase.Exchange) *phase.Foretold {
+	if p.passes(x) {
+		return nil
+	}
+	return &phase.Foretold{Status: 403, Share: 1, Why: "the User-Agent is refused"}
+}
+
+var (
+	_ phase.Accessor = (*plugin)(nil)
+	_ phase.Answerer = (*plugin)(nil)
+)

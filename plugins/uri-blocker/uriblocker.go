@@ -83,11 +83,7 @@ type plugin struct {
 
 // Rewrite implements phase.Rewriter.
 func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
-	if len(p.blocked) == 0 {
-		return phase.Continue
-	}
-	target, _ := x.Var(vars.RequestURI, x.Arena())
-	if hit, err := p.blocked.Match(x.Commit(target)); !hit && err == nil { // what cannot be told in time is refused
+	if !p.blocks(x) {
 		return phase.Continue
 	}
 	if p.body == nil {
@@ -98,4 +94,24 @@ func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 	return phase.Stop
 }
 
-var _ phase.Rewriter = (*plugin)(nil)
+func (p *plugin) blocks(x *phase.Exchange) bool {
+	if len(p.blocked) == 0 {
+		return false
+	}
+	target, _ := x.Var(vars.RequestURI, x.Arena())
+	hit, err := p.blocked.Match(x.Commit(target))
+	return hit || err != nil // what cannot be told in time is refused
+}
+
+// Foretell implements phase.Answerer.
+func (p *plugin) Foretell(x *phase.Exchange) *phase.Foretold {
+	if !p.blocks(x) {
+		return nil
+	}
+	return &phase.Foretold{Status: p.status, Share: 1, Why: "the address of the request is blocked"}
+}
+
+var (
+	_ phase.Rewriter = (*plugin)(nil)
+	_ phase.Answerer = (*plugin)(nil)
+)

@@ -141,6 +141,41 @@ func TestCrossSite(t *testing.T) {
 	}
 }
 
+// A page of another origin shows in Origin even where its browser says nothing else.
+func TestForeignOrigin(t *testing.T) {
+	for _, tt := range []struct {
+		host, origin, site string
+		want               bool
+	}{
+		{"10.0.0.1:9090", "http://evil.example", "", true},
+		{"10.0.0.1:9090", "null", "", true},
+		{"10.0.0.1:9090", "", "", false},
+		{"10.0.0.1:9090", "http://10.0.0.1:9090", "", false},
+		{"10.0.0.1:9090", "http://10.0.0.1", "", true},
+		{"10.0.0.1:9090", "http://10.0.0.1:9091", "", true},
+		{"gateway.internal", "http://Gateway.internal:80", "", false},
+		{"gateway.internal:443", "https://gateway.internal", "", false},
+		{"gateway.internal", "http://gateway.internal.evil.example", "", true},
+		{"gateway.internal", "https://gateway.internal:80", "", true},
+		{"127.0.0.1:9090", "http://127.0.0.1:9090", "same-origin", false},
+		{"127.0.0.1:9090", "https://ops.example", "same-origin", false}, // behind a proxy with another name
+		{"127.0.0.1:9090", "https://ops.example", "cross-site", true},
+	} {
+		var req fasthttp.Request
+		req.Header.SetHost(tt.host)
+		for name, value := range map[string]string{"Origin": tt.origin, "Sec-Fetch-Site": tt.site} {
+			if value != "" {
+				req.Header.Set(name, value)
+			}
+		}
+		var ctx fasthttp.RequestCtx
+		ctx.Init(&req, tcp("10.0.0.2"), nil)
+		if got := CrossSite(&ctx); got != tt.want {
+			t.Errorf("Host %q Origin %q Sec-Fetch-Site %q: %v, want %v", tt.host, tt.origin, tt.site, got, tt.want)
+		}
+	}
+}
+
 func TestPeer(t *testing.T) {
 	for _, tt := range []struct {
 		addr net.Addr

@@ -9,6 +9,26 @@ type Explainer interface {
 	Explain(x *Exchange) *Choice
 }
 
+// Answerer is implemented by a Rewriter or an Accessor that answers requests in the place of the upstream.
+type Answerer interface {
+	// Foretell says what the plugin would answer x with, as things stand before any plugin has run, without answering and without
+	// changing anything that outlives x. Nil says that it would let x pass.
+	Foretell(x *Exchange) *Foretold
+}
+
+// Foretold is the answer of an Answerer, in the form in which the control API shows it.
+type Foretold struct {
+	// Plugin, From (the key of the document that configures it) and Phase are set by the engine.
+	Plugin string `json:"plugin"`
+	From   string `json:"from"`
+	Phase  string `json:"phase"`
+	// Status is 0 where it depends on more than is known.
+	Status int `json:"status"`
+	// Share is the part of all such requests that get the answer, above 0 to 1.
+	Share float64 `json:"share"`
+	Why   string  `json:"why"`
+}
+
 // Choice is the decision of an Explainer, in the form in which the control API shows it.
 type Choice struct {
 	// Plugin is set by the engine.
@@ -53,6 +73,9 @@ func (x *Exchange) Preview(p *Principal, group *Chain) {
 	x.reserve(x.group)
 }
 
+// phaseNames are shown.
+var phaseNames = [phases]string{"rewrite", "access", "send", "receive", "response", "chunk", "done"}
+
 // Standing is how one plugin of a chain stands to an exchange.
 type Standing struct {
 	// Phases are those in which it runs, in the order in which an exchange comes to them.
@@ -67,11 +90,10 @@ func (x *Exchange) Standing(c *Chain, kind uint8) Standing {
 	if c == nil {
 		return s
 	}
-	names := [phases]string{"rewrite", "access", "send", "receive", "response", "chunk", "done"}
 	for phase, places := range c.places {
 		for _, p := range places {
 			if p.kind == kind && x.takesPart(c, phase, kind) {
-				s.Phases = append(s.Phases, names[phase])
+				s.Phases = append(s.Phases, phaseNames[phase])
 			}
 		}
 	}
@@ -142,10 +164,12 @@ func (c *Chain) member(phase, n int) any {
 	return c.Finishers[n]
 }
 
-// Decider is a plugin of the access phase that decides where an exchange goes.
+// Decider is a plugin that decides about an exchange before anything is sent: at least one of its interfaces is not nil.
 type Decider struct {
 	Explainer
-	Kind uint8
+	Answerer
+	Kind  uint8
+	Phase string
 	// Global says that it is a global rule's.
 	Global bool
 }
@@ -154,30 +178,61 @@ type Decider struct {
 // consumer.
 func (x *Exchange) Deciders() iter.Seq[Decider] {
 	return func(yield func(Decider) bool) {
-		if c := x.global; c != nil {
-			for n := range c.Accessors {
-				if e := x.explainer(c, n); e != nil && !yield(Decider{e, c.places[accessPhase][n].kind, true}) {
+		all := func(c *Chain, phase int) bool {
+			if c == nil {
+				return true
+			}
+			for n := range c.places[phase] {
+				if d := x.decider(c, phase, n); !d.none() && !yield(d) {
+					return false
+				}
+			}
+			return true
+		}
+		if !all(x.global, rewritePhase) || !all(x.chain, rewritePhase) {
+			return
+		}
+		if x.joined { // see Join
+			for w := x.walk(rewritePhase); w.next(); {
+				if w.chain == x.chain || x.chain != nil && x.chain.has.contains(w.kind) {
+					continue
+				}
+				if d := x.decider(w.chain, rewritePhase, w.index); !d.none() && !yield(d) {
 					return
 				}
 			}
 		}
+		if !all(x.global, accessPhase) {
+			return
+		}
 		for w := x.walk(accessPhase); w.next(); {
-			if e := x.explainer(w.chain, w.index); e != nil && !yield(Decider{e, w.kind, false}) {
+			if d := x.decider(w.chain, accessPhase, w.index); !d.none() && !yield(d) {
 				return
 			}
 		}
 	}
 }
 
-// explainer returns plugin n of the access phase of c if it runs and explains itself.
-func (x *Exchange) explainer(c *Chain, n int) Explainer {
-	var plugin any = c.Accessors[n]
-	if g, ok := plugin.(guardedAccessor); ok {
-		if !g.applies(x) {
-			return nil
-		}
+func (d *Decider) none() bool { return d.Explainer == nil && d.Answerer == nil }
+
+// decider returns plugin n of a phase of c as far as it runs and can say what it would do.
+func (x *Exchange) decider(c *Chain, phase, n int) Decider {
+	d := Decider{Kind: c.places[phase][n].kind, Phase: phaseNames[phase], Global: c == x.global}
+	plugin := c.member(phase, n)
+	if g, ok := plugin.(interface{ guard() *Instance }); ok && !g.guard().applies(x) {
+		return d
+	}
+	switch g := plugin.(type) {
+	case guardedRewriter:
+		plugin = g.next
+	case guardedAccessor:
 		plugin = g.next
 	}
-	e, _ := plugin.(Explainer)
-	return e
+	d.Answerer, _ = plugin.(Answerer)
+	if phase == accessPhase {
+		d.Explainer, _ = plugin.(Explainer)
+	} else if _, twice := plugin.(Accessor); twice {
+		d.Answerer = nil // it is asked once, where it knows more
+	}
+	return d
 }

@@ -349,7 +349,7 @@ func TestInertPlugins(t *testing.T) {
 	if r.c.Plugin("grpc-web") != resource.PluginInert || r.c.Plugin("grpc-transcode") != resource.PluginKnown {
 		t.Error("the states are wrong")
 	}
-	if got := r.c.Names(); !slices.Equal(got, []string{"auth", "grpc-web", "prometheus", "high", "mid", "low"}) {
+	if got := r.c.Names(); !slices.Equal(got, []string{"auth", "basic", "grpc-web", "prometheus", "high", "mid", "low"}) {
 		t.Errorf("names %v", got)
 	}
 }

@@ -26,6 +26,9 @@ type Options struct {
 	// LookupEnv resolves references of plugin configurations to the environment; nil knows no variable.
 	LookupEnv func(name string) (string, bool)
 	TLS       TLSOptions
+	// GlobalTwinsStop runs a plugin that stands in several global rules for none of them (contract section 2.7), instead of for the one
+	// that was stored first.
+	GlobalTwinsStop bool
 	// Inert are names of plugins that documents may configure although there is no such kind: they do not run.
 	Inert []string
 }
@@ -50,6 +53,7 @@ type Compiler struct {
 	left      map[string][]byte          // the latest version of documents of which it does not compile
 	state     map[string]map[string]any  // owner -> what its plugins keep by identity, see phase.Env.Shared
 	nextOrder uint64                     // place of a new route among equals
+	since     func(key string) uint64    // see OrderBy
 	table     *route.Table[*Route]
 	layouts   phase.Layouts // of all chains
 	registry  registry

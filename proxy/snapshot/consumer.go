@@ -195,16 +195,6 @@ func (b *builder) credential(c *consumer, owner string, p resource.Plugin) (*cre
 	if _, id, below := strings.Cut(owner, "/credentials/"); below {
 		got.ID = id
 	}
-	// Whoever was there first keeps it: a credential that somebody else stores again must not take requests over.
-	if other, taken := b.st.registry.credentials.getString(got.key); taken && other.owner != owner {
-		b.depends(other.owner) // to be tried again when that one goes
-		return nil, pluginError(p.Name, fmt.Errorf("duplicate %s found with %s", k.Consumer.Identity, other.owner))
-	}
-	for _, other := range c.credentials {
-		if other.key == got.key {
-			return nil, pluginError(p.Name, fmt.Errorf("duplicate %s found with %s", k.Consumer.Identity, other.owner))
-		}
-	}
 	return got, nil
 }
 

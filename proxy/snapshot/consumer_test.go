@@ -182,25 +182,33 @@ func TestGlobalRules(t *testing.T) {
 	if id := r.c.GlobalRuleWith(r.lookup, "low", "2"); id != "1" || r.c.GlobalRuleWith(r.lookup, "low", "1") != "" || r.c.GlobalRuleWith(r.lookup, "mid", "") != "" {
 		t.Errorf("low is in %q", id)
 	}
-	// What two rules have runs for neither.
-	st, err := r.c.Stage(r.lookup, edits([]string{"global_rules/3", `{"id":"3","plugins":{"low":{"id":"twin"},"mid":{"id":"m"}}}`}), true)
-	if err != nil || len(st.Warnings) != 1 || !strings.Contains(st.Warnings[0], "plugin low stands in global_rules/1 and global_rules/3") {
-		t.Fatalf("%v, warnings %v", err, st.Warnings)
+	// What two rules have runs for the one that was stored first.
+	st, err := r.c.Stage(r.lookup, r.edits([]string{"global_rules/3", `{"id":"3","plugins":{"low":{"id":"twin"},"mid":{"id":"m"}}}`}), true)
+	if err != nil || len(st.Warnings) != 1 || len(st.Shadowed) != 1 ||
+		st.Shadowed["global_rules/3"].Error() != "plugin low runs from global_rules/1, which was stored first" {
+		t.Fatalf("%v, warnings %v, shadowed %v", err, st.Warnings, st.Shadowed)
 	}
 	r.commit(st, []string{"global_rules/3", `{"id":"3","plugins":{"low":{"id":"twin"},"mid":{"id":"m"}}}`})
-	if global() != "high mid" {
+	if global() != "high mid low" {
 		t.Errorf("with twins: %s", global())
 	}
+	// As the contract has it, it runs for neither.
+	r.c.opt.GlobalTwinsStop = true
+	r.put("global_rules/2", `{"id":"2","plugins":{"high":{"id":"h"}}}`)
+	if global() != "high mid" {
+		t.Errorf("with twins that stop: %s", global())
+	}
+	r.c.opt.GlobalTwinsStop = false
 	// A rule that fails keeps its version; the others follow.
-	if left := r.offer("global_rules/3", `{"id":"3","plugins":{"mid":{"fail":true}}}`, "global_rules/2", ""); !slices.Equal(left, []string{"global_rules/3"}) || global() != "mid" {
+	if left := r.offer("global_rules/3", `{"id":"3","plugins":{"mid":{"fail":true}}}`, "global_rules/2", ""); !slices.Equal(left, []string{"global_rules/3"}) || global() != "mid low" {
 		t.Errorf("left out %v, in force: %s", left, global())
 	}
 	r.refuse("told to fail", "global_rules/4", `{"id":"4","plugins":{"high":{"fail":true}}}`)
-	if left := r.offer("global_rules/4", `{"id":"4","plugins":{"high":{"fail":true}}}`); !slices.Contains(left, "global_rules/4") || global() != "mid" {
+	if left := r.offer("global_rules/4", `{"id":"4","plugins":{"high":{"fail":true}}}`); !slices.Contains(left, "global_rules/4") || global() != "mid low" {
 		t.Errorf("left out %v, in force: %s", left, global())
 	}
 	// It is not taken for recovered when another rule is edited.
-	st, err = r.c.Stage(r.lookup, edits([]string{"global_rules/5", `{"id":"5","plugins":{}}`}), true)
+	st, err = r.c.Stage(r.lookup, r.edits([]string{"global_rules/5", `{"id":"5","plugins":{}}`}), true)
 	if err != nil || len(st.Recovered) != 0 {
 		t.Errorf("%v, recovered %v", err, st.Recovered)
 	}

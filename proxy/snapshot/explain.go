@@ -305,6 +305,7 @@ type Papers struct {
 	docs      map[string][]byte
 	upstreams map[string]*upstream.Upstream
 	rules     []string // keys of the global rules, sorted
+	oldest    []string // the same in the order in which they were stored
 }
 
 // Get returns the document key, nil when it is not among the papers.
@@ -325,6 +326,7 @@ func (p *Papers) Holder(u *upstream.Upstream) string {
 func (s *Sight) Papers(docs Lookup, r *Route, who *phase.Principal, others []*Route) (p *Papers, ok bool) {
 	c := s.c
 	p = &Papers{docs: map[string][]byte{}, upstreams: map[string]*upstream.Upstream{}, rules: c.keysBelow(globalUnit, nil)}
+	p.oldest = slices.SortedFunc(slices.Values(p.rules), (&Stage{c: c}).inOrderOf)
 	add := func(keys ...string) {
 		for _, key := range keys {
 			p.docs[key] = docs(key)

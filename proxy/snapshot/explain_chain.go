@@ -1,9 +1,7 @@
 package snapshot
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 
 	"headgate/conf/resource"
 	"headgate/proxy/phase"
@@ -192,7 +190,6 @@ func (s *Sight) globalPlugins(p *Papers, x *phase.Exchange, own []source) ([]Exp
 	var all []configured
 	list := []ExplainedPlugin{}
 	var inert []ExplainedPlugin
-	holders := map[string][]string{}
 	for _, key := range p.rules {
 		raw := p.Get(key)
 		if raw == nil { // no version of it compiles
@@ -208,19 +205,19 @@ func (s *Sight) globalPlugins(p *Papers, x *phase.Exchange, own []source) ([]Exp
 		}
 		all = append(all, src.list...)
 		inert = append(inert, inertPlugins(src, chainGlobal)...)
-		for _, c := range src.list {
-			holders[c.name] = append(holders[c.name], key)
-		}
 	}
+	holders := s.c.runningGlobals(all, func(a, b string) int { return slices.Index(p.oldest, a) - slices.Index(p.oldest, b) })
 	sortByPriority(all)
 	for _, c := range all {
 		e := ExplainedPlugin{Name: c.name, Priority: c.priority, From: c.owner, Chain: chainGlobal, Phases: []string{}, State: stateRuns}
 		st := phase.Standing{}
-		switch twins := holders[c.name]; {
-		case len(twins) > 1:
-			e.State = fmt.Sprintf("runs for none: %s have it", strings.Join(twins, " and "))
+		switch {
 		case c.disabled:
 			e.State = stateDisabled
+		case holders[c.name] == "":
+			e.State = "runs for none: several global rules have it"
+		case holders[c.name] != c.owner:
+			e.State = "overridden by " + holders[c.name]
 		default:
 			st = x.Standing(s.global, c.kind.number)
 		}

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -95,18 +96,40 @@ func (st *Stage) buildGlobals(docs map[string][]byte) (g *globals, failed string
 	return g, "", nil
 }
 
-// withoutTwins drops the plugins that two rules have: the contract runs neither.
+// withoutTwins drops, of the plugins that several rules have, all but that of the rule that was stored first. (The contract runs none of
+// them, section 2.7: then two operators who protect everything with the same plugin at the same moment would leave everything open.)
 func (st *Stage) withoutTwins(list []configured) []configured {
-	rules := map[string][]string{}
-	for _, c := range list {
-		rules[c.name] = append(rules[c.name], c.owner)
-	}
-	for name, owners := range rules {
-		if len(owners) > 1 {
-			st.Warnings = append(st.Warnings, fmt.Sprintf("plugin %s stands in %s and runs for none of them", name, strings.Join(owners, " and ")))
+	st.Shadowed = map[string]error{}
+	holder := st.c.runningGlobals(list, st.inOrderOf)
+	return slices.DeleteFunc(list, func(c configured) bool {
+		first := holder[c.name]
+		if c.disabled || first == c.owner {
+			return false
+		}
+		why := fmt.Errorf("plugin %s runs from %s, which was stored first", c.name, first)
+		if first == "" {
+			why = fmt.Errorf("plugin %s stands in several global rules and runs for none of them", c.name)
+		}
+		st.Warnings = append(st.Warnings, c.owner+": "+why.Error())
+		st.Shadowed[c.owner] = errors.Join(st.Shadowed[c.owner], why)
+		return true
+	})
+}
+
+// runningGlobals returns from which rule each plugin of list runs; "" for none of those that have it. older orders rules by age.
+func (c *Compiler) runningGlobals(list []configured, older func(a, b string) int) map[string]string {
+	holder := map[string]string{}
+	for _, p := range list {
+		first, twice := holder[p.name]
+		switch {
+		case p.disabled:
+		case twice && c.opt.GlobalTwinsStop:
+			holder[p.name] = ""
+		case !twice || older(p.owner, first) < 0:
+			holder[p.name] = p.owner
 		}
 	}
-	return slices.DeleteFunc(list, func(c configured) bool { return len(rules[c.name]) > 1 })
+	return holder
 }
 
 // GlobalRuleWith returns the id of a global rule other than except that has the plugin, "" when there is none.

@@ -30,6 +30,10 @@ type rig struct {
 	hub  *upstream.Hub
 	met  *meter.Registry
 	docs map[string]string
+	// born says when each document was put first, by a clock that counts.
+	born  map[string]uint64
+	clock uint64
+	told  map[string]string // the latest versions that have arrived
 
 	mu     sync.Mutex
 	closed []string // instances of the plugins, in the order in which they were closed
@@ -135,7 +139,7 @@ func (r *rig) kind(name string, priority int) phase.Kind {
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{t: t, live: &Live{}, met: meter.New(""), docs: map[string]string{}}
+	r := &rig{t: t, live: &Live{}, met: meter.New(""), docs: map[string]string{}, born: map[string]uint64{}, told: map[string]string{}}
 	r.hub = upstream.NewHub(upstream.NewResolver(time.Minute), nil)
 	prometheus := phase.Kind{
 		Name: recorderPlugin, Priority: 500, Schema: []byte(`{"type":"object"}`),
@@ -156,15 +160,18 @@ func newRig(t testing.TB) *rig {
 			},
 		},
 	}
+	basic := auth
+	basic.Name = "basic"
 	var err error
 	r.c, err = NewCompiler(r.live, Options{
 		LookupEnv: os.LookupEnv,
-		Kinds:     []phase.Kind{auth, r.kind("high", 30), r.kind("mid", 20), r.kind("low", 10), prometheus}, Hub: r.hub, Meter: r.met,
+		Kinds:     []phase.Kind{auth, r.kind("high", 30), r.kind("mid", 20), r.kind("low", 10), prometheus, basic}, Hub: r.hub, Meter: r.met,
 		Defaults: upstream.Defaults{Connect: time.Second, Send: time.Second, Read: time.Second, Pool: upstream.PoolOptions{Size: 1, MaxRequests: 10}, MaxHead: 8 << 10},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	r.c.OrderBy(func(key string) uint64 { return r.born[key] })
 	t.Cleanup(func() {
 		r.c.Close()
 		if refs := r.refs(); len(refs) != 0 {
@@ -207,6 +214,19 @@ func edits(pairs []string) []Edit {
 	return list
 }
 
+// edits are those of pairs, with the moments at which their documents were put first.
+func (r *rig) edits(pairs []string) []Edit {
+	list := edits(pairs)
+	for i := range list {
+		if list[i].Since = r.born[list[i].Key]; list[i].Since == 0 {
+			r.clock++
+			list[i].Since = r.clock
+			r.born[list[i].Key] = list[i].Since
+		}
+	}
+	return list
+}
+
 func (r *rig) lookup(key string) []byte {
 	if d, ok := r.docs[key]; ok {
 		return []byte(d)
@@ -217,7 +237,7 @@ func (r *rig) lookup(key string) []byte {
 // stage compiles edits strictly and must succeed.
 func (r *rig) put(pairs ...string) {
 	r.t.Helper()
-	st, err := r.c.Stage(r.lookup, edits(pairs), false)
+	st, err := r.c.Stage(r.lookup, r.edits(pairs), false)
 	if err != nil {
 		r.t.Fatalf("%v: %v", pairs, err)
 	}
@@ -227,7 +247,7 @@ func (r *rig) put(pairs ...string) {
 // offer compiles edits leniently, and returns the keys that were left out.
 func (r *rig) offer(pairs ...string) (left []string) {
 	r.t.Helper()
-	st, err := r.c.Stage(r.lookup, edits(pairs), true)
+	st, err := r.c.Stage(r.lookup, r.edits(pairs), true)
 	if err != nil {
 		r.t.Fatalf("%v: %v", pairs, err)
 	}
@@ -244,11 +264,15 @@ func (r *rig) commit(st *Stage, pairs []string) {
 	for _, p := range st.Problems {
 		bad[p.Key] = !strings.HasPrefix(p.Key, "routes/")
 	}
+	for _, key := range st.Dropped {
+		delete(r.docs, key)
+	}
 	for _, e := range edits(pairs) {
 		switch {
 		case bad[e.Key]:
 		case e.Value == nil:
 			delete(r.docs, e.Key)
+			delete(r.born, e.Key)
 		default:
 			r.docs[e.Key] = string(e.Value)
 		}
@@ -262,8 +286,13 @@ func (r *rig) collect() int { return r.c.Collect(func(f func()) { f() }) }
 func (r *rig) refuse(want string, pairs ...string) {
 	r.t.Helper()
 	refs, snap, routes, state := r.refs(), r.live.Current(), maps.Clone(r.c.routes), len(r.c.state)
-	users := len(r.c.users)
-	_, err := r.c.Stage(r.lookup, edits(pairs), false)
+	users, list := len(r.c.users), edits(pairs)
+	for i := range list {
+		if list[i].Since = r.born[list[i].Key]; list[i].Since == 0 {
+			list[i].Since = ^uint64(0)
+		}
+	}
+	_, err := r.c.Stage(r.lookup, list, false)
 	if err == nil {
 		r.t.Fatalf("%v: was taken", pairs)
 	}

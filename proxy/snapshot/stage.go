@@ -18,6 +18,8 @@ import (
 type Edit struct {
 	Key   string
 	Value []byte
+	// Since is when the document was stored first, see Compiler.OrderBy; of one that is not stored yet it is the highest number.
+	Since uint64
 	// Check, when not nil, has the first word on the decoded Value of the route Key, which it must not change. It may be called by several
 	// goroutines at a time. What it refuses is left out as what does not compile is, but is not tried again.
 	Check func(key string, doc map[string]any) error
@@ -43,6 +45,11 @@ type Stage struct {
 	Problems []Problem
 	// Recovered are documents that had been left out and are in force from Commit on.
 	Recovered []string
+	// Dropped are documents that were in force and are not from Commit on, because an older one has what they claim. They are among the
+	// Problems.
+	Dropped []string
+	// Shadowed says, by key, of which global rules a part does not run although they are in force; nil when that is as it was.
+	Shadowed map[string]error
 	// Warnings are about what is in force and will not do what its author may expect.
 	Warnings []string
 
@@ -52,6 +59,7 @@ type Stage struct {
 	mu, sharing sync.Mutex
 	lenient     bool
 	edits       map[string][]byte
+	born        map[string]uint64                                     // Since, of edits
 	folders     map[string][]string                                   // keys of edits that are compiled together with their siblings
 	checks      map[string]func(key string, doc map[string]any) error // of edits
 	routes      map[string]*Route                                     // nil = removed, as in the following
@@ -79,12 +87,15 @@ type Stage struct {
 // left out before is tried again when something that it depends on is edited. As it was broken before, it never refuses a change.
 func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error) {
 	st := &Stage{
-		c: c, docs: docs, lenient: lenient, edits: make(map[string][]byte, len(edits)), routes: make(map[string]*Route, len(edits)),
+		c: c, docs: docs, lenient: lenient, edits: make(map[string][]byte, len(edits)), born: make(map[string]uint64, len(edits)), routes: make(map[string]*Route, len(edits)),
 		consumers: map[string]*consumer{}, groups: map[string]*group{}, upstreams: map[string]*shared{}, deps: make(map[string][]string, len(edits)),
 		registry: c.registry.draft(), certs: map[string]*Certificate{}, certificates: c.certificates, state: map[string]map[string]any{}, left: map[string][]byte{},
 	}
 	for _, e := range edits {
 		st.edits[e.Key] = e.Value
+		if e.Since != 0 {
+			st.born[e.Key] = e.Since
+		}
 		if folder, listed := folderOf(e.Key); listed {
 			if st.folders == nil {
 				st.folders = map[string][]string{}
@@ -240,55 +251,30 @@ func (st *Stage) stageGroup(key string) error {
 	return nil
 }
 
-// stageConsumers takes all that are affected out of the registry before it puts their next versions in, so that one can take over what
-// another gives up. One whose next version does not compile keeps what it has, also when somebody was about to take it over: that one
-// is compiled again then, and does not get it.
+// stageConsumers compiles consumers, and settles who of them and of those in force shows what.
 func (st *Stage) stageConsumers(keys []string) error {
-	for _, key := range keys {
-		if old := st.c.consumers[key]; old != nil {
-			st.registry = st.registry.without(old)
-		}
-	}
-	for todo := keys; len(todo) > 0; {
-		var kept []*consumer
+	ct := contest{st: st, tried: make(map[string]*consumer, len(keys)), gone: map[string]*credential{}}
+	for todo := keys; len(todo) > 0; todo = ct.run() {
 		for _, key := range todo {
 			c, keep, err := settle(st, key, true, func(raw []byte) (*consumer, error) { return st.compileConsumer(key, raw) })
-			switch {
-			case err != nil:
+			if err != nil {
 				return err
-			case keep && st.c.consumers[key] != nil:
-				kept = append(kept, st.c.consumers[key])
-			case !keep:
-				if st.consumers[key] = c; c != nil {
-					st.registry = st.registry.with(c)
-				}
 			}
-		}
-		todo = nil
-		for _, old := range kept {
-			todo = append(todo, st.evict(old)...)
-			st.registry = st.registry.with(old)
+			if keep {
+				c = st.c.consumers[key]
+			} else if c != nil {
+				st.consumers[key] = c // so that Discard closes it
+			}
+			ct.tried[key] = c
 		}
 	}
+	if !st.lenient {
+		if err := ct.objection(); err != nil {
+			return err
+		}
+	}
+	ct.apply()
 	return nil
-}
-
-// evict takes back the consumers of the stage that show what old shows, and returns their keys.
-func (st *Stage) evict(old *consumer) (keys []string) {
-	for _, held := range old.credentials {
-		other, taken := st.registry.credentials.getString(held.key)
-		if !taken {
-			continue
-		}
-		key := unitOf(other.owner)
-		if c := st.consumers[key]; c != nil {
-			st.registry = st.registry.without(c)
-			c.close()
-			delete(st.consumers, key)
-			keys = append(keys, key)
-		}
-	}
-	return keys
 }
 
 // latest returns the document key as it is to be from now on, nil when there is none. retried says that it was left out before and is

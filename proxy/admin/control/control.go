@@ -23,8 +23,8 @@ import (
 
 // Options of Handler.
 type Options struct {
-	// Plane is where the documents come from. Required.
-	Plane proxy.Plane
+	// Plane shows the documents that are in force. Required.
+	Plane proxy.Reader
 	// Ready returns why the gateway should get no traffic yet, or any more; nil while it should. A nil Ready is always ready.
 	Ready func() error
 	// LeftOut returns the documents of the store that are not in force, by key, with the reasons. May be nil.
@@ -85,7 +85,7 @@ func (v *views) serve(ctx *fasthttp.RequestCtx) {
 	case !below || answer == nil:
 		admin.Page(ctx, fasthttp.StatusNotFound)
 	case admin.CrossSite(ctx):
-		admin.Page(ctx, fasthttp.StatusForbidden)
+		replyError(ctx, fasthttp.StatusForbidden, "requests from web pages of other origins are refused: this listener asks for no key")
 	default:
 		answer(ctx)
 	}

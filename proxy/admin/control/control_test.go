@@ -1,7 +1,6 @@
 package control
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"net"
@@ -13,20 +12,11 @@ import (
 
 	"headgate/conf/resource"
 	"headgate/conf/store"
-	"headgate/proxy"
 	"headgate/proxy/phase"
 	"headgate/proxy/upstream/health"
 )
 
 type plane map[string][]store.Item
-
-func (p plane) Apply(context.Context, proxy.Change) (proxy.Result, error) {
-	return proxy.Result{}, errors.New("the control API must not write")
-}
-
-func (p plane) ApplyAll(context.Context, []proxy.Change) ([]proxy.Result, error) {
-	return nil, errors.New("the control API must not write")
-}
 
 func (p plane) Get(key string) (store.Item, bool) {
 	kind, _, _ := strings.Cut(key, "/")
@@ -39,7 +29,6 @@ func (p plane) Get(key string) (store.Item, bool) {
 }
 
 func (p plane) List(kind string) []store.Item { return p[kind] }
-func (p plane) ReadOnly(string) string        { return "" }
 
 func request(h fasthttp.RequestHandler, method, target, host string, headers ...string) *fasthttp.RequestCtx {
 	var req fasthttp.Request
@@ -124,12 +113,21 @@ func TestNotReady(t *testing.T) {
 
 // Views may hold keys of consumers: a page that an operator visits must not read them.
 func TestWebPagesAreRefused(t *testing.T) {
-	h := Handler(Options{Plane: plane{"routes": {{Key: "routes/1", Value: []byte(`{}`)}}}})
+	h := Handler(Options{
+		Plane: plane{"routes": {{Key: "routes/1", Value: []byte(`{}`)}}}, Explain: func([]byte) (any, error) { return "explained", nil },
+	})
+	if ctx := request(h, "POST", "/v1/explain", "localhost:9090", "Origin", "http://localhost:9090"); ctx.Response.StatusCode() != 200 {
+		t.Errorf("of the listener's own origin: status %d", ctx.Response.StatusCode())
+	}
 	for _, ctx := range []*fasthttp.RequestCtx{
 		request(h, "GET", "/v1/routes", "rebound.example:9090"),
 		request(h, "GET", "/v1/route/1", "localhost:9090", "Sec-Fetch-Site", "cross-site"),
+		request(h, "POST", "/v1/gc", "localhost:9090", "Origin", "http://evil.example"),
+		request(h, "POST", "/v1/gc", "localhost:9090", "Origin", "null"),
+		request(h, "POST", "/v1/explain", "localhost:9090", "Origin", "https://localhost:9091", "Content-Type", "text/plain"),
+		request(h, "PUT", "/v1/plugins/reload", "localhost:9090", "Origin", "http://evil.example"),
 	} {
-		if ctx.Response.StatusCode() != 403 {
+		if ctx.Response.StatusCode() != 403 || !strings.Contains(string(ctx.Response.Body()), `"error_msg":"requests from web pages of other origins are refused`) {
 			t.Errorf("status %d %s", ctx.Response.StatusCode(), ctx.Response.Body())
 		}
 	}

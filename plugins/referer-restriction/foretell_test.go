@@ -1,0 +1,24 @@
+package refererrestriction
+
+import (
+	"testing"
+
+	"headgate/proxy/phase/phasetest"
+)
+
+// What an explanation says is what happens.
+func TestForetell(t *testing.T) {
+	for _, tt := range []struct{ conf, request, line, want string }{
+		{`{"blacklist":["evil.example"]}`, "GET /", "Referer: http://evil.example/x", "403 1: the Referer is refused"},
+		{`{"blacklist":["evil.example"]}`, "GET /", "Referer: http://good.example/x", ""},
+	} {
+		var e phasetest.Env
+		x := phasetest.Exchange(tt.request)
+		if tt.line != "" {
+			x = phasetest.Exchange(tt.request, tt.line)
+		}
+		if got := phasetest.Foretell(t, e.Build(t, Kind(), tt.conf), x); got != tt.want {
+			t.Errorf("%s of %s: %q, want %q", tt.conf, tt.request, got, tt.want)
+		}
+	}
+}
