@@ -152,11 +152,17 @@ func (a *Applier) uncover(items []store.Item) {
 func (a *Applier) inlineEdits(inline map[string][]byte) (edits []snapshot.Edit, put []store.Item, err error) {
 	var bad InlineErrors
 	checks := a.checks(reloaded{a, inline}, len(inline))
-	for _, key := range slices.Sorted(maps.Keys(inline)) {
-		kind, id, err := splitKey(key)
+	keys := slices.Sorted(maps.Keys(inline))
+	verdicts := make([]error, len(keys))
+	snapshot.Parallel(len(keys), func(i int) {
+		kind, id, err := splitKey(keys[i])
 		if err == nil {
-			err = checks.validate(kind, id, inline[key])
+			err = checks.validate(kind, id, inline[keys[i]])
 		}
+		verdicts[i] = err
+	})
+	for i, key := range keys {
+		err := verdicts[i]
 		old, ok := a.stored(key)
 		if err == nil && ok && !a.inline[key] {
 			err = fmt.Errorf("is stored through the Admin API already (revision %d)", old.ModRevision)

@@ -248,6 +248,8 @@ func TestWriteTimeout(t *testing.T) {
 		r.eventually("the upstream is let go", func() bool { up.mu.Lock(); defer up.mu.Unlock(); return up.open == 0 })
 	})
 	t.Run("a client that reads slowly", func(t *testing.T) {
+		o := o
+		o.WriteTimeout = 2 * time.Second // in all it takes longer, and no pause anywhere near as long
 		big := []byte(strings.Repeat("a", 8<<20))
 		r := newGate(t, o).to("", "probe")
 		r.rewrite = func(x *phase.Exchange) phase.Verdict {
@@ -262,7 +264,7 @@ func TestWriteTimeout(t *testing.T) {
 			if _, err := io.ReadFull(c.in, piece); err != nil {
 				t.Fatalf("with %d bytes to go: %v", left, err)
 			}
-			time.Sleep(o.WriteTimeout / 20)
+			time.Sleep(o.WriteTimeout / 50)
 		}
 	})
 }
