@@ -294,12 +294,14 @@ func (v *explaining) others() {
 	}
 }
 
-// decided asks the plugins that answer, and those that choose where requests go, and reports whether one of them answers for certain.
+// decided asks the plugins that answer, and those that choose where requests go, and reports whether nothing is left to ask: one of them
+// answers for certain, or leaves open where the request goes.
 func (v *explaining) decided() bool {
 	x, r := v.x, v.route
 	if r != nil {
 		v.holder = r.Key
 	}
+	asked := x.Decision
 	for d := range x.Deciders() {
 		if r != nil && r.Incomplete != nil && !(d.Global && d.Phase == "rewrite") { // as exchange.request has it
 			return false
@@ -319,6 +321,7 @@ func (v *explaining) decided() bool {
 			continue
 		}
 		before := x.Upstream
+		x.Decision = asked
 		c := d.Explain(&x.Exchange)
 		if c == nil {
 			continue
@@ -328,7 +331,7 @@ func (v *explaining) decided() bool {
 		if x.Upstream != before {
 			v.holder = v.configuring(c.Plugin, d.Global)
 		}
-		if c.Status != 0 {
+		if c.Status != 0 || c.Open {
 			return true
 		}
 	}

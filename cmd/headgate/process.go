@@ -17,7 +17,9 @@ import (
 	"headgate/conf"
 	"headgate/conf/seal"
 	"headgate/conf/store"
+	"headgate/conf/store/lent"
 	"headgate/plugins"
+	proxycache "headgate/plugins/proxy-cache"
 	"headgate/proxy"
 	"headgate/proxy/accesslog"
 	"headgate/proxy/admin"
@@ -49,12 +51,17 @@ type process struct {
 	audit    *auditLog
 	offload  *offload.Pool
 	mirrors  *offload.Pool // a pool of their own: a dead mirror keeps nothing else waiting
-	applier  *proxy.Applier
-	log      *accesslog.Writer
-	server   *proxy.Server
-	keys     atomic.Pointer[[]v3.Key]
+	// cacheDisk writes what proxy-cache keeps on disk: a slow disk keeps nothing else waiting.
+	cacheDisk *offload.Pool
+	applier   *proxy.Applier
+	cache     *proxycache.Cache
+	log       *accesslog.Writer
+	server    *proxy.Server
+	keys      atomic.Pointer[[]v3.Key]
 
-	gateways  []*proxy.Listener
+	lent      *lent.Store       // the store, when no other process can have it at the same time; else nil
+	sockets   []socket          // all listeners
+	gateways  []*proxy.Listener // for clients
 	secure    []*proxy.Listener // for clients over TLS
 	operators []operator
 	serving   sync.WaitGroup
@@ -68,7 +75,8 @@ type operator struct {
 }
 
 // start brings everything up, or nothing: when it fails, what had been started is stopped again. ctx ends what it waits for.
-func start(ctx context.Context, c *conf.Config, logf func(format string, args ...any)) (_ *process, err error) {
+// What listens already is taken from in.
+func start(ctx context.Context, c *conf.Config, in *inheritance, logf func(format string, args ...any)) (_ *process, err error) {
 	p := &process{logf: logf, failed: make(chan error, 8), meter: meter.New("")}
 	p.conf.Store(c)
 	defer func() {
@@ -86,10 +94,10 @@ func start(ctx context.Context, c *conf.Config, logf func(format string, args ..
 	for _, w := range c.Warnings(time.Now()) {
 		logf("WARNING: %s", w)
 	}
-	if err = p.openParts(ctx, c); err != nil {
+	if err = p.openParts(ctx, c, in); err != nil {
 		return nil, err
 	}
-	if err = p.listen(c); err != nil {
+	if err = p.listen(ctx, c, in); err != nil {
 		return nil, err
 	}
 	p.gauges()
@@ -98,17 +106,23 @@ func start(ctx context.Context, c *conf.Config, logf func(format string, args ..
 }
 
 // openParts makes everything below the listeners.
-func (p *process) openParts(ctx context.Context, c *conf.Config) (err error) {
+func (p *process) openParts(ctx context.Context, c *conf.Config, in *inheritance) (err error) {
 	if p.offload, err = offload.New(64, func(r any) { p.logf("background task: %v", r) }); err != nil {
 		return err
 	}
 	if p.mirrors, err = offload.New(256, func(r any) { p.logf("mirrored request: %v", r) }); err != nil {
 		return err
 	}
+	if p.cacheDisk, err = offload.New(64, func(r any) { p.logf("cache on disk: %v", r) }); err != nil {
+		return err
+	}
 	if p.sealer, err = newSealer(c); err != nil {
 		return err
 	}
-	if p.store, err = openStore(ctx, c, p.sealer, p.logf); err != nil {
+	if err = in.takeStore(); err != nil {
+		return err
+	}
+	if p.store, p.lent, err = openStore(ctx, c, p.sealer, p.logf); err != nil {
 		return err
 	}
 	if p.audit, err = openAudit(c.Audit.Path, p.logf); err != nil {
@@ -124,6 +138,7 @@ func (p *process) openParts(ctx context.Context, c *conf.Config) (err error) {
 	if p.compiler, p.hub, err = newCompiler(c, live, p.meter, p.connectFailed(), p.pluginOptions(c)); err != nil {
 		return err
 	}
+	p.cache.Start()
 	p.hub.CheckHealth(upstream.HealthOptions{Meter: p.meter, Prefix: c.Store.Etcd.Prefix, Logf: p.logf})
 	inline, err := inlineDocuments(c)
 	if err != nil {
@@ -172,7 +187,7 @@ func upstreamDefaults(c *conf.Config) (upstream.Defaults, error) {
 		Connect: u.ConnectTimeout.Std(), Send: u.SendTimeout.Std(), Read: u.ReadTimeout.Std(),
 		Pool:    upstream.PoolOptions{Size: u.KeepaliveSize, IdleTimeout: u.KeepaliveIdle.Std(), MaxRequests: u.KeepaliveRequests},
 		TLS:     upstream.TLSOptions{Verify: u.TLSVerify && !c.Compat.On(conf.UnverifiedUpstreamTLS)},
-		MaxHead: u.MaxResponseHeader.Int(),
+		MaxHead: u.MaxResponseHeader.Int(), RetryBudget: u.RetryBudget,
 	}
 	if u.CAFile != "" {
 		pem, err := os.ReadFile(u.CAFile)
@@ -243,26 +258,33 @@ func (p *process) connectFailed() func(string, *fault.Fault, error) {
 	}
 }
 
-func (p *process) listen(c *conf.Config) error {
-	ctx := context.Background()
-	for _, addr := range c.Gateway.Listen {
-		l, err := proxy.Listen(ctx, addr)
+func (p *process) listen(ctx context.Context, c *conf.Config, in *inheritance) error {
+	open := func(setting, addr string) (*proxy.Listener, error) {
+		l, err := in.listen(ctx, setting, addr)
 		if err != nil {
-			return fmt.Errorf("gateway.listen: %w", err)
+			return nil, fmt.Errorf("%s: %w", setting, err)
+		}
+		p.sockets = append(p.sockets, socket{setting + " " + addr, l})
+		return l, nil
+	}
+	for _, addr := range c.Gateway.Listen {
+		l, err := open("gateway.listen", addr)
+		if err != nil {
+			return err
 		}
 		p.gateways = append(p.gateways, l)
 	}
 	for _, addr := range c.Gateway.TLS.Listen {
-		l, err := proxy.Listen(ctx, addr)
+		l, err := open("gateway.tls.listen", addr)
 		if err != nil {
-			return fmt.Errorf("gateway.tls.listen: %w", err)
+			return err
 		}
 		p.secure = append(p.secure, l)
 	}
 	add := func(name, addr string, s *fasthttp.Server) error {
-		l, err := proxy.Listen(ctx, addr)
+		l, err := open(name+".listen", addr)
 		if err != nil {
-			return fmt.Errorf("%s.listen: %w", name, err)
+			return err
 		}
 		p.operators = append(p.operators, operator{name, l, s})
 		return nil
@@ -287,6 +309,7 @@ func (p *process) listen(c *conf.Config) error {
 		s := control.NewServer(control.Options{
 			Health:  p.hub.Health,
 			Explain: func(request []byte) (any, error) { return explainer.Explain(request) },
+			Mask:    seal.NewMasker(secretFields()).MaskDocument,
 			Plane:   p.applier.InForce(), Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,
 			Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
 		})
@@ -380,12 +403,25 @@ func (p *process) addr(name string) string {
 // idleGrace is how long, while draining, an idle connection may still bring a request.
 const idleGrace = time.Second
 
-// drain ends the service as the configuration says: go on accepting for drain_delay, then finish what runs, within drain_timeout.
-func (p *process) drain() error {
+// drain ends the service as the configuration says: go on accepting for drain_delay, while readiness is down and answers tell their
+// clients to go, then finish what runs, within drain_timeout. A process that another one has taken over from has nobody to wait for.
+func (p *process) drain(takenOver bool) error {
 	c := p.conf.Load()
-	time.Sleep(c.Gateway.DrainDelay.Std())
+	p.server.Leave()
+	if takenOver {
+		for _, o := range p.operators {
+			_ = o.listener.Close()
+		}
+		p.applier.Close() // the store is the other's
+	} else {
+		time.Sleep(c.Gateway.DrainDelay.Std())
+	}
 	for _, l := range slices.Concat(p.gateways, p.secure) {
-		_ = l.Close()
+		if takenOver {
+			_ = l.Close() // who waits in its queue is accepted by the other process
+		} else {
+			l.Finish()
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Gateway.DrainTimeout.Std())
 	defer cancel()
@@ -431,6 +467,12 @@ func (p *process) stop(ctx context.Context) {
 	}
 	if p.audit != nil {
 		p.audit.close()
+	}
+	if p.cache != nil {
+		p.cache.Close()
+	}
+	if p.cacheDisk != nil {
+		_ = p.cacheDisk.Close(time.Second)
 	}
 	if p.offload != nil {
 		_ = p.offload.Close(time.Second)
