@@ -84,8 +84,9 @@ func (a *Applier) replaceInline(inline map[string][]byte, from string) error {
 // before is tried again and may fail again.
 func (a *Applier) stageInline(edits []snapshot.Edit, gone []string, uncovered []store.Item) (st *snapshot.Stage, shown map[string]store.Item, err error) {
 	shown = make(map[string]store.Item, len(uncovered))
+	checks := a.checks(everything{}, len(uncovered))
 	for _, item := range uncovered {
-		if kind, id, err := splitKey(item.Key); err == nil && a.validate(kind, id, item.Value, everything{}) == nil {
+		if kind, id, err := splitKey(item.Key); err == nil && checks.validate(kind, id, item.Value) == nil {
 			shown[item.Key] = item
 		}
 	}
@@ -150,11 +151,11 @@ func (a *Applier) uncover(items []store.Item) {
 // what their plugins remember.
 func (a *Applier) inlineEdits(inline map[string][]byte) (edits []snapshot.Edit, put []store.Item, err error) {
 	var bad InlineErrors
-	world := reloaded{a, inline}
+	checks := a.checks(reloaded{a, inline}, len(inline))
 	for _, key := range slices.Sorted(maps.Keys(inline)) {
 		kind, id, err := splitKey(key)
 		if err == nil {
-			err = a.validate(kind, id, inline[key], world)
+			err = checks.validate(kind, id, inline[key])
 		}
 		old, ok := a.stored(key)
 		if err == nil && ok && !a.inline[key] {

@@ -26,7 +26,7 @@ func (e *env) Route() *phase.Route {
 }
 
 func (e *env) Metadata() []byte {
-	key := "plugin_metadata/" + e.plugin
+	key := e.st.c.kinds[e.plugin].about
 	e.depends(key)
 	return e.st.get(key)
 }

@@ -126,11 +126,12 @@ func (st *Stage) warn(format string, args ...any) {
 
 // shared returns the upstream that the document key holds, with the clocks of the route, nil when there is none.
 func (b *builder) shared(key string) *upstream.Upstream {
-	b.depends(key)
 	s := b.st.shared(key)
 	if s == nil {
+		b.depends(key)
 		return nil
 	}
+	b.depends(s.key) // which all its users share
 	if !slices.Contains(b.p.uses, s) {
 		b.p.uses = append(b.p.uses, s)
 	}
@@ -173,6 +174,7 @@ type configured struct {
 
 // configure adds the plugins of the document owner to list, but for those that list has already: what comes first wins.
 func (b *builder) configure(list []configured, plugins []resource.Plugin, owner string) ([]configured, error) {
+	list = slices.Grow(list, len(plugins))
 	for _, p := range plugins {
 		if slices.ContainsFunc(list, func(q configured) bool { return q.name == p.Name }) {
 			continue
@@ -233,7 +235,7 @@ func (b *builder) chain(list []configured, global bool) (failed string, err erro
 		instances = append(instances, i)
 	}
 	if len(instances)+len(off) > 0 { // also after an error: what was built is closed with the chain
-		b.p.Chain = phase.NewChainOf(instances, off, b.p.slots)
+		b.p.Chain = b.st.c.layouts.NewChain(instances, off, b.p.slots)
 	}
 	return failed, err
 }
