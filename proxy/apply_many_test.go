@@ -55,8 +55,8 @@ func TestStartWithManyDocuments(t *testing.T) {
 			t.Errorf("%s is served: %v, left out: %v", path, in, out)
 		}
 	}
-	if got := len(r.InForce().List("routes")); got != n-len(wrong) {
-		t.Errorf("%d routes are listed as being in force", got)
+	if shown, inForce := len(r.List("routes")), len(r.InForce().List("routes")); shown != n || inForce != n-len(wrong) {
+		t.Errorf("%d routes are shown, %d of them in force", shown, inForce)
 	}
 	// Only what may compile another time is tried again.
 	r.must("upstreams/u", oneNode)

@@ -294,7 +294,8 @@ func (v *explaining) others() {
 	}
 }
 
-// decided asks the plugins that answer, and those that choose where requests go, and reports whether one of them answers for certain.
+// decided asks the plugins that answer, and those that choose where requests go, and reports whether nothing is left to ask: one of them
+// answers for certain, or leaves open where the request goes.
 func (v *explaining) decided() bool {
 	x, r := v.x, v.route
 	asked := x.Decision

@@ -14,6 +14,11 @@ import (
 // and also after both were edited or this process was started again. For the same reason the version before does not stay of a document
 // that has lost an identity: a gateway that has never seen that version could not have it.
 
+// mayClaim says whether the document key is of a kind that does.
+func mayClaim(key string) bool {
+	return strings.HasPrefix(key, "consumers/") || strings.HasPrefix(key, globalUnit+"/")
+}
+
 // OrderBy sets when each document was stored first, for those that are not edited: of two that claim the same the one with the lower number
 // has it, of equals the one whose key comes first. nil, the default, knows of no time.
 func (c *Compiler) OrderBy(since func(key string) uint64) { c.since = since }

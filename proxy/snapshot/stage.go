@@ -59,7 +59,7 @@ type Stage struct {
 	mu, sharing sync.Mutex
 	lenient     bool
 	edits       map[string][]byte
-	born        map[string]uint64                                     // Since, of edits
+	born        map[string]uint64                                     // Since, of edits that may claim something
 	folders     map[string][]string                                   // keys of edits that are compiled together with their siblings
 	checks      map[string]func(key string, doc map[string]any) error // of edits
 	routes      map[string]*Route                                     // nil = removed, as in the following
@@ -87,13 +87,13 @@ type Stage struct {
 // left out before is tried again when something that it depends on is edited. As it was broken before, it never refuses a change.
 func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error) {
 	st := &Stage{
-		c: c, docs: docs, lenient: lenient, edits: make(map[string][]byte, len(edits)), born: make(map[string]uint64, len(edits)), routes: make(map[string]*Route, len(edits)),
+		c: c, docs: docs, lenient: lenient, edits: make(map[string][]byte, len(edits)), born: map[string]uint64{}, routes: make(map[string]*Route, len(edits)),
 		consumers: map[string]*consumer{}, groups: map[string]*group{}, upstreams: map[string]*shared{}, deps: make(map[string][]string, len(edits)),
 		registry: c.registry.draft(), certs: map[string]*Certificate{}, certificates: c.certificates, state: map[string]map[string]any{}, left: map[string][]byte{},
 	}
 	for _, e := range edits {
 		st.edits[e.Key] = e.Value
-		if e.Since != 0 {
+		if e.Since != 0 && mayClaim(e.Key) {
 			st.born[e.Key] = e.Since
 		}
 		if folder, listed := folderOf(e.Key); listed {
