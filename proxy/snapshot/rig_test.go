@@ -286,12 +286,8 @@ func (r *rig) collect() int { return r.c.Collect(func(f func()) { f() }) }
 func (r *rig) refuse(want string, pairs ...string) {
 	r.t.Helper()
 	refs, snap, routes, state := r.refs(), r.live.Current(), maps.Clone(r.c.routes), len(r.c.state)
-<<<<<<< HEAD
-	users, list := len(r.c.users), edits(pairs)
-=======
 	users := len(r.c.users)
 	list := edits(pairs)
->>>>>>> w-apply
 	for i := range list {
 		if list[i].Since = r.born[list[i].Key]; list[i].Since == 0 {
 			list[i].Since = ^uint64(0)
