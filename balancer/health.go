@@ -55,16 +55,20 @@ type demand uint32
 
 const (
 	healthy demand = 0              // any share
-	anyone  demand = WholeShare + 1 // health is ignored
+	anyone  demand = WholeShare + 1 // health and breakers are ignored
 )
 
 // usable tells whether m may serve the attempt.
 func (m *member) usable(tried *Tried, need demand) bool {
-	return (need == anyone || m.meets(need)) && !tried.Has(m.index)
+	return m.meets(need) && !tried.Has(m.index)
 }
 
+// meets: what is in quarantine serves nobody, even if it is the last one.
 func (m *member) meets(need demand) bool {
-	return m.health.Healthy() && (need == healthy || demand(m.health.Share()) >= need)
+	if need == anyone {
+		return m.gate.Whole() || m.gate.Quarantined() == 0
+	}
+	return m.health.Healthy() && (need == healthy || demand(m.health.Share()) >= need) && m.gate.offers(need)
 }
 
 // drawDemand turns a well-spread x into a demand that a share of s meets with

@@ -44,6 +44,8 @@ import (
 
 // Options are what some plugins need of the process. The zero value lets every configuration be checked and none of them work.
 type Options struct {
+	// Breaker is how api-breaker answers.
+	Breaker apibreaker.Options
 	// Mirror is what proxy-mirror sends its copies with.
 	Mirror proxymirror.Options
 	// PublicAPI are the handlers that public-api can expose, by path.
@@ -78,7 +80,7 @@ func List(o Options) []phase.Kind {
 		proxymirror.Kind(o.Mirror),  // 1010
 		proxyrewrite.Kind(),         // 1008
 		workflow.Kind(),             // 1006
-		apibreaker.Kind(),           // 1005
+		apibreaker.Kind(o.Breaker),  // 1005
 		limitconn.Kind(),            // 1003
 		limitcount.Kind(),           // 1002
 		limitreq.Kind(),             // 1001

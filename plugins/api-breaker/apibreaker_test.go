@@ -45,7 +45,7 @@ func code(got string) string { c, _, _ := strings.Cut(got, "\n"); return c }
 
 func compiled(t testing.TB) *schema.Schema {
 	t.Helper()
-	s, err := schema.Compile(Kind().Name, Kind().Schema, resource.SchemaRefs()...)
+	s, err := schema.Compile(Kind(Options{}).Name, Kind(Options{}).Schema, resource.SchemaRefs()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func refusal(t testing.TB, s *schema.Schema, conf string) string {
 		t.Fatalf("%s: %v", conf, err)
 	}
 	if err = s.Validate(doc); err == nil {
-		err = Kind().Validate([]byte(conf))
+		err = Kind(Options{}).Validate([]byte(conf))
 	}
 	if err != nil {
 		return err.Error()
@@ -209,7 +209,7 @@ func TestMemory(t *testing.T) {
 	if b.Retire(second + idle - 1) {
 		t.Error("dropped too early")
 	}
-	if !b.Retire(second+idle) || b.fail(second, 1) || b.open(second, 1, 300) {
+	if !b.Retire(second+idle) || b.fail(second, 1) || b.openFor(second, 1, 300) > 0 {
 		t.Error("not dead")
 	}
 	b = &breaker{}
@@ -226,7 +226,7 @@ func FuzzConfig(f *testing.F) {
 	s := compiled(f)
 	f.Fuzz(func(t *testing.T, conf, arg string) {
 		doc, err := schema.DecodeJSON([]byte(conf))
-		if err != nil || s.Validate(doc) != nil || Kind().Validate([]byte(conf)) != nil {
+		if err != nil || s.Validate(doc) != nil || Kind(Options{}).Validate([]byte(conf)) != nil {
 			return
 		}
 		r := newRig()

@@ -3,6 +3,8 @@ package trafficsplit
 import (
 	"fmt"
 
+	"headgate/balancer"
+	"headgate/proxy/fault"
 	"headgate/proxy/phase"
 )
 
@@ -44,7 +46,11 @@ func (r *rule) explain(x *phase.Exchange, index, item int) *phase.Choice {
 	if item >= 0 {
 		c.Why = fmt.Sprintf("match[%d] of rule %d holds", item, index)
 	}
-	_, pick := r.sequence.Peek()
+	pick := balancer.PeekBranch(r.sequence, r.gates)
+	if pick < 0 && r.sequence.Table().At(0) >= 0 {
+		c.Status, c.Why = fault.Quarantined.Status, c.Why+"; all its branches are in quarantine"
+		return c
+	}
 	if pick < 0 {
 		c.Why += "; all weights are 0, so the route's own upstream serves"
 		return c
@@ -65,7 +71,7 @@ func (r *rule) choices() []phase.ChoiceBranch {
 	list := make([]phase.ChoiceBranch, len(r.branches))
 	for i := range r.branches {
 		b := &r.branches[i]
-		list[i] = phase.ChoiceBranch{Name: b.name, Weight: weights[i], Share: table.Share(i)}
+		list[i] = phase.ChoiceBranch{Name: b.name, Weight: weights[i], Share: table.Share(i), State: r.gates[i].Standing()}
 		if b.upstream != nil {
 			list[i].Upstream = b.upstream.Name()
 		}

@@ -14,6 +14,7 @@ import (
 
 	"headgate/balancer"
 	"headgate/conf/resource"
+	"headgate/proxy/fault"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/rewrite"
 )
@@ -43,6 +44,7 @@ type rule struct {
 	match    []phase.Predicate
 	sequence *balancer.Sequence
 	branches []branch
+	gates    []*balancer.Gate // of branches
 	// missing is the answer when an upstream_id of the rule doesn't exist, nil when all do.
 	missing []byte
 }
@@ -84,6 +86,7 @@ func buildRule(c *ruleConfig, index int, env phase.Env) (r rule, err error) {
 		b := &c.branches[i]
 		names[i], weights[i] = b.name, b.weight
 		r.branches[i] = branch{name: b.name, count: env.BranchCounter(b.name)}
+		r.gates = append(r.gates, env.BranchGate(b.name))
 		if err := r.connect(&r.branches[i], b, env); err != nil {
 			return r, inBranch(b.name, err)
 		}
@@ -147,10 +150,15 @@ func (r *rule) matches(x *phase.Exchange) bool {
 }
 
 func (r *rule) apply(x *phase.Exchange) phase.Verdict {
-	pick := r.sequence.Next()
-	if pick < 0 { // every weight is 0: the route's own upstream
+	pick, admission := balancer.PickBranch(r.sequence, r.gates)
+	switch {
+	case pick < 0: // every weight is 0: the route's own upstream
 		return phase.Continue
+	case admission == balancer.Refused:
+		x.AnswerLater(fault.Quarantined, r.gates[pick].Quarantined())
+		return phase.Stop
 	}
+	x.EnterGate(r.gates[pick], admission)
 	b := &r.branches[pick]
 	// The engine counts what stays with the route's own upstream under the name that it has set.
 	if b.upstream != nil || b.name != x.Branch {

@@ -72,8 +72,10 @@ var (
 	UnknownNode         = &Fault{"unknown_node_address", Gateway, 503, Unsent}
 	AllTried            = &Fault{"all_endpoints_tried", Gateway, 502, Never}
 	RetryDeadline       = &Fault{"retry_deadline", Gateway, 502, Never}
-	Panic               = &Fault{"panic", Gateway, 500, Never}
-	NoUpstreamSocket    = &Fault{"no_upstream_socket", Gateway, 503, Never}
+	// Quarantined: an operator has shut the route, or all that it could send to.
+	Quarantined      = &Fault{"quarantined", Gateway, 503, Never}
+	Panic            = &Fault{"panic", Gateway, 500, Never}
+	NoUpstreamSocket = &Fault{"no_upstream_socket", Gateway, 503, Never}
 )
 
 // Faults of an attempt.
@@ -98,7 +100,7 @@ var (
 func All() []*Fault {
 	return []*Fault{
 		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
-		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, AllTried, RetryDeadline, Panic, NoUpstreamSocket,
+		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, AllTried, RetryDeadline, Quarantined, Panic, NoUpstreamSocket,
 		ConnectFailed, ConnectTimeout, TLSFailed, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
 		BadBody, ReadTimeout,
 	}

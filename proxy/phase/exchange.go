@@ -52,6 +52,7 @@ type Exchange struct {
 	joined     bool
 	stopped    bool
 	done       bool
+	watches    [balancer.Scopes]watch
 	slots      [slotClasses][]Slot
 	arena      []byte
 	captures   [][]byte

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 
+	"headgate/balancer"
 	"headgate/conf/resource"
 	"headgate/proxy/phase"
 	"headgate/proxy/upstream"
@@ -28,6 +29,9 @@ type part struct {
 	stop    chan struct{} // nil as long as nothing was started
 	running sync.WaitGroup
 	born    uint64
+
+	gates []*balancer.Gate // of branches
+	guard routeGate        // of a route
 }
 
 // close ends the goroutines that the plugins run, waits for them, and closes the plugins, last to first, and the upstreams of their own.
@@ -47,6 +51,10 @@ func (p *part) close() {
 	for _, u := range p.inline {
 		u.Close()
 	}
+	for _, g := range p.gates {
+		g.Release()
+	}
+	p.guard.release()
 }
 
 // run starts the health checks of its upstreams and the goroutines that were noted while the plugins were built. It is called after the

@@ -30,17 +30,20 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 	start := x.Elapsed()
 	x.Attempts.Begun = start
 	for try := 0; ; try++ {
-		i := u.pick.Pick(tried, key)
-		if i < 0 {
-			return fault.AllTried
+		i, f := u.next(x, key)
+		if f != nil {
+			return f
 		}
-		tried.Add(i)
 		n := u.nodes[i]
 		x.Attempts.Addr, x.Attempts.Node, x.Attempts.NodePort = n.addr, n.Host, n.Port
 		if x.Send() == phase.Stop {
 			return nil
 		}
-		f := u.attempt(x, n)
+		since, watched := n.watched(x)
+		f = u.attempt(x, n)
+		if watched {
+			n.judge(x, f, since)
+		}
 		if f == nil {
 			u.answered(n, x.Response.Status)
 			if u.observer != nil {

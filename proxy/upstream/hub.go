@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"headgate/balancer"
 	"headgate/proxy/fault"
 	"headgate/proxy/upstream/health"
 )
@@ -16,6 +17,7 @@ type Hub struct {
 	resolver *Resolver
 	failed   func(endpoint string, f *fault.Fault, err error)
 	monitor  *health.Monitor // nil without health checks
+	gates    *balancer.Gates
 
 	mu    sync.Mutex
 	pools map[string]*Pool
@@ -30,10 +32,13 @@ const sweepEvery = time.Second
 // NewHub starts a hub without health checks; Close stops it. failed is told of every connection that could not be made for a request, may
 // be nil, and must not block.
 func NewHub(r *Resolver, failed func(endpoint string, f *fault.Fault, err error)) *Hub {
-	h := &Hub{resolver: r, failed: failed, pools: map[string]*Pool{}, stop: make(chan struct{}), done: make(chan struct{})}
+	h := &Hub{resolver: r, failed: failed, gates: balancer.NewGates(nil), pools: map[string]*Pool{}, stop: make(chan struct{}), done: make(chan struct{})}
 	go h.sweep()
 	return h
 }
+
+// Gates are those of all routes, branches and endpoints that are used by what is compiled with the hub.
+func (h *Hub) Gates() *balancer.Gates { return h.gates }
 
 // Close stops all probes and the hub's goroutines, and closes all idle connections.
 func (h *Hub) Close() {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"headgate/balancer"
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
 )
@@ -109,6 +110,8 @@ type Env struct {
 	Started    []func(done <-chan struct{})
 	Recorded   *phase.RecorderOptions // of the latest recorder
 	Counts     map[string]*Counter
+	// Gates has the gates of branches; a set of its own when it is nil.
+	Gates *balancer.Gates
 }
 
 // Owner implements phase.Env.
@@ -205,6 +208,14 @@ func (e *Env) BranchCounter(branch string) phase.Counter {
 		e.Counts[branch] = &Counter{}
 	}
 	return e.Counts[branch]
+}
+
+// BranchGate implements phase.Env.
+func (e *Env) BranchGate(branch string) *balancer.Gate {
+	if e.Gates == nil {
+		e.Gates = balancer.NewGates(nil)
+	}
+	return e.Gates.Acquire(balancer.Target{Scope: balancer.OfBranch, Owner: e.Owner(), Name: branch})
 }
 
 // Recorder implements phase.Env.
