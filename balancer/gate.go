@@ -81,6 +81,9 @@ func (t Target) String() string {
 	case OfRoute:
 		return t.Owner
 	case OfBranch:
+		if t.Owner == "" {
+			return "branch " + t.Name + " of every split"
+		}
 		return "branch " + t.Name + " of " + t.Owner
 	}
 	return "endpoint " + t.Name
@@ -166,8 +169,8 @@ func (g *Gate) Enter() Admission {
 
 // Force takes note of a request that goes to a broken target because no other is left.
 func (g *Gate) Force() {
-	if g.in != nil {
-		g.in.forced[g.Scope].Add(1)
+	if g.in != nil && g.in.forced[g.Scope] != nil {
+		g.in.forced[g.Scope].Inc()
 	}
 }
 
@@ -218,10 +221,23 @@ func (g *Gate) Quarantined() time.Duration {
 func (g *Gate) quarantined(now int64) *Quarantine {
 	q := g.quarantine.Load()
 	if q != nil && now >= q.until() {
-		g.quarantine.CompareAndSwap(q, nil)
+		if g.quarantine.CompareAndSwap(q, nil) {
+			g.in.troubled[g.Scope].Add(-1)
+		}
 		return nil
 	}
 	return q
+}
+
+// swap makes q the quarantine in force; nil: none.
+func (g *Gate) swap(q *Quarantine) {
+	had := g.quarantine.Swap(q) != nil
+	switch has := q != nil; {
+	case has && !had:
+		g.in.troubled[g.Scope].Add(1)
+	case had && !has:
+		g.in.troubled[g.Scope].Add(-1)
+	}
 }
 
 // OpenFor returns how long it takes until the next request may pass, as far as is known: 0 when one may pass now.
@@ -347,11 +363,11 @@ func (g *Gate) move(before, after word, why Reason) {
 	if !g.state.CompareAndSwap(uint64(before), uint64(after)) {
 		return
 	}
-	if before.state() == Recovering {
-		g.in.recovering.Add(-1)
-	}
-	if after.state() == Recovering {
-		g.in.recovering.Add(1)
+	switch {
+	case before == 0:
+		g.in.troubled[g.Scope].Add(1)
+	case after == 0:
+		g.in.troubled[g.Scope].Add(-1)
 	}
 	t := &Transition{Target: g.Target, From: before.state(), To: after.state(), Why: why, At: g.in.clock()}
 	if t.To == Open {

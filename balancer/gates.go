@@ -12,9 +12,9 @@ import (
 
 // Gates are the gates of a process, by identity: whoever uses the same target shares one. They outlive all snapshots.
 type Gates struct {
-	clock      func() int64 // nanoseconds since 1970; never goes back
-	recovering atomic.Int32
-	forced     [Scopes]atomic.Uint64
+	clock    func() int64               // nanoseconds since 1970; never goes back
+	troubled [Scopes]atomic.Int32       // gates that are not whole; one that is in quarantine besides counts twice
+	forced   [Scopes]interface{ Inc() } // nil: not counted
 
 	events chan *Transition
 	lost   atomic.Uint64
@@ -84,8 +84,9 @@ func (g *Gate) Release() {
 		return
 	}
 	delete(s.gates, g.Target)
-	if word(g.state.Load()).state() == Recovering {
-		s.recovering.Add(-1)
+	g.swap(nil)
+	if g.state.Swap(0) != 0 {
+		s.troubled[g.Scope].Add(-1)
 	}
 }
 
@@ -93,6 +94,7 @@ func (g *Gate) Release() {
 func (s *Gates) Sought(t Target) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.expire()
 	return s.gates[t] != nil || slices.ContainsFunc(s.quarantines, func(q *Quarantine) bool { return q.shuts(t) })
 }
 
@@ -199,11 +201,12 @@ func (s *Gates) shut(g *Gate) {
 			longest = q
 		}
 	}
-	g.quarantine.Store(longest)
+	g.swap(longest)
 }
 
-// Forced returns how many requests went to a broken target of that scope because no other was left.
-func (s *Gates) Forced(of Scope) uint64 { return s.forced[of].Load() }
+// CountForced makes c count the requests that go to a broken target of that scope because no other is left. It comes before the first
+// request; c must be safe for concurrent use.
+func (s *Gates) CountForced(of Scope, c interface{ Inc() }) { s.forced[of] = c }
 
 // Events are the transitions as they happen. What nobody takes in time is dropped and counted by Lost.
 func (s *Gates) Events() <-chan *Transition { return s.events }

@@ -124,21 +124,24 @@ type ranked[G group] struct {
 	groups  []G // the highest priority first
 	members []member
 	ramps   bool // shares may be less than whole
-	// recovering counts the gates of all that have less than their whole share; nil without gates.
-	recovering *atomic.Int32
-	keyed      bool // equal keys meet equal demands
+	// troubled counts the gates of endpoints that are not whole; nil without gates.
+	troubled *atomic.Int32
+	keyed    bool // equal keys meet equal demands
 }
 
 // Pick implements Picker.
 func (r *ranked[G]) Pick(tried *Tried, key uint64) int {
-	need := healthy
-	if r.ramps || r.recovering != nil && r.recovering.Load() != 0 {
+	need, gates := healthy, demand(0)
+	if r.troubled != nil && r.troubled.Load() != 0 {
+		gates = guarded
+	}
+	if r.ramps || gates != 0 {
 		need = r.draw(key)
 	}
 	for _, g := range r.groups {
-		i := g.pick(tried, key, need)
+		i := g.pick(tried, key, need|gates)
 		if i < 0 && need != healthy { // a part of a member is better than a lower priority
-			i = g.pick(tried, key, healthy)
+			i = g.pick(tried, key, healthy|gates)
 		}
 		if i >= 0 {
 			return i
@@ -148,7 +151,7 @@ func (r *ranked[G]) Pick(tried *Tried, key uint64) int {
 	// lest a flapping endpoint leave the request without any.
 	some := false
 	for i := range r.members {
-		if m := &r.members[i]; m.meets(healthy) {
+		if m := &r.members[i]; m.meets(healthy | gates) {
 			if !tried.Has(m.index) {
 				return m.index
 			}
@@ -159,7 +162,7 @@ func (r *ranked[G]) Pick(tried *Tried, key uint64) int {
 		return -1
 	}
 	for _, g := range r.groups {
-		if i := g.pick(tried, key, anyone); i >= 0 {
+		if i := g.pick(tried, key, anyone|gates); i >= 0 {
 			return i
 		}
 	}
@@ -194,7 +197,7 @@ func rank[G group](eps []*Endpoint, part func(priority int, members []member) G)
 	for i := range members {
 		r.ramps = r.ramps || members[i].health.Ramps
 		if s := members[i].gate.in; s != nil {
-			r.recovering = &s.recovering
+			r.troubled = &s.troubled[OfEndpoint]
 		}
 	}
 	for rest := members; len(rest) > 0; {

@@ -59,7 +59,7 @@ func (r Reason) String() string {
 func (t *Transition) String() string {
 	open := ""
 	if t.For > 0 {
-		open = " for " + t.For.String()
+		open = " for " + t.For.Round(time.Millisecond).String()
 	}
 	return fmt.Sprintf("%v is %v%s (was %v): %v", t.Target, t.To, open, t.From, t.Why)
 }

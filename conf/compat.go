@@ -35,6 +35,7 @@ type Compat struct {
 	ResponseCharset        Toggle `toml:"response_charset"`
 	CountOnlyWithPlugin    Toggle `toml:"count_only_with_plugin"`
 	APISIXServerHeader     Toggle `toml:"apisix_server_header"`
+	BreakerNoRetryAfter    Toggle `toml:"breaker_no_retry_after"`
 
 	// AcceptInert names plugins that APISIX has and Headgate has not: documents that use them are stored, and the plugins do not run.
 	AcceptInert []string `toml:"accept_inert"`
@@ -64,13 +65,15 @@ const (
 	CountOnlyWithPlugin Switch = "count_only_with_plugin"
 	// APISIXServerHeader names APISIX in the Server header of answers, as long as gateway.server_header has its default.
 	APISIXServerHeader Switch = "apisix_server_header"
+	// BreakerNoRetryAfter leaves Retry-After out of what api-breaker answers without a scope.
+	BreakerNoRetryAfter Switch = "breaker_no_retry_after"
 )
 
 // Switches lists every Switch, in the order of the file.
 func Switches() []Switch {
 	return []Switch{
 		UpstreamRawPath, ForwardedForFromAnyone, UnverifiedUpstreamTLS, SSLKeyMismatch, HTMLErrorPages, ConnectionNamedHeaders,
-		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader,
+		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader, BreakerNoRetryAfter,
 	}
 }
 
@@ -105,6 +108,8 @@ func (c Compat) toggle(s Switch) Toggle {
 		return c.CountOnlyWithPlugin
 	case APISIXServerHeader:
 		return c.APISIXServerHeader
+	case BreakerNoRetryAfter:
+		return c.BreakerNoRetryAfter
 	}
 	return ToggleOff
 }

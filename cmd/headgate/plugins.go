@@ -5,6 +5,7 @@ import (
 
 	"headgate/conf"
 	"headgate/plugins"
+	apibreaker "headgate/plugins/api-breaker"
 	proxymirror "headgate/plugins/proxy-mirror"
 	publicapi "headgate/plugins/public-api"
 	"headgate/proxy/phase"
@@ -15,7 +16,7 @@ func (p *process) pluginOptions(c *conf.Config) plugins.Options {
 	const dropped = "headgate_mirror_dropped_total"
 	lost := p.meter.Counter(dropped)
 	p.meter.Describe(dropped, "Copies of requests that proxy-mirror did not send, or that did not reach their server.")
-	o := plugins.Options{Mirror: proxymirror.Options{Background: p.mirrors.Try, Dropped: func() { lost.Inc() }}}
+	o := plugins.Options{Breaker: apibreaker.Options{RetryAfter: !c.Compat.On(conf.BreakerNoRetryAfter)}, Mirror: proxymirror.Options{Background: p.mirrors.Try, Dropped: func() { lost.Inc() }}}
 	if !c.Metrics.Enabled { // else they have a listener of their own (contract section 5)
 		o.PublicAPI = map[string]publicapi.Handler{c.Metrics.Path: p.answerMetrics}
 	}

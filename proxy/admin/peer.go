@@ -31,6 +31,17 @@ func CrossSite(ctx *fasthttp.RequestCtx) bool {
 	return Peer(ctx).IsLoopback() && !localHost(string(ctx.Host()))
 }
 
+// ForeignOrigin reports that the request names an origin other than the listener it came to. Browsers name it in every request that could
+// change something, programs do not; of a listener that serves no pages every origin is foreign but its own address.
+func ForeignOrigin(ctx *fasthttp.RequestCtx) bool {
+	origin := string(ctx.Request.Header.Peek("Origin"))
+	if origin == "" {
+		return false
+	}
+	scheme, host, _ := strings.Cut(origin, "://")
+	return scheme != "http" && scheme != "https" || !strings.EqualFold(host, string(ctx.Host()))
+}
+
 // localHost accepts IP literals, localhost and no Host at all, each with or without a port.
 func localHost(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {

@@ -51,7 +51,10 @@ func (u *Upstream) Explain(x *phase.Exchange) (Explanation, *fault.Fault) {
 		key = u.hash.of(x)
 	}
 	i := balancer.Peek(u.pick, key)
-	if i < 0 {
+	switch {
+	case i < 0 && u.shutFor() > 0:
+		return e, fault.Quarantined
+	case i < 0:
 		return e, fault.AllTried
 	}
 	e.Next = u.nodes[i].addr

@@ -22,8 +22,9 @@ type Hub struct {
 	mu    sync.Mutex
 	pools map[string]*Pool
 
-	stop chan struct{}
-	done chan struct{}
+	stop     chan struct{}
+	done     chan struct{}
+	watching sync.WaitGroup // who tells of breakers
 }
 
 // sweepEvery is how often idle connections are looked through.
@@ -47,6 +48,7 @@ func (h *Hub) Close() {
 	}
 	close(h.stop)
 	<-h.done
+	h.watching.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, p := range h.pools {
