@@ -253,6 +253,7 @@ func Run(x *phase.Exchange, e *Env, serve func(x *phase.Exchange), instances ...
 	x.Enter(nil, phase.NewChainOf(instances, nil, e.Slots))
 	if x.Rewrite() == phase.Continue && x.Access() == phase.Continue && serve != nil {
 		serve(x)
+		x.Settle()
 	}
 	x.Respond()
 	if x.HasChunkers() {
