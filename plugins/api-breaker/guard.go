@@ -49,6 +49,7 @@ func readRules(doc map[string]any) (r scopedRules, scoped bool, err error) {
 	}
 	fill(&r.Unhealthy, unhealthy, 500, 599)
 	fill(&r.Healthy, healthy, 200, 499)
+	r.Healthy[101] = r.Healthy[200] // a connection that becomes a tunnel
 	r.ErrorRatio, r.SlowRatio = number(unhealthy["error_ratio"]), number(unhealthy["slow_ratio"])
 	failures := int64(3)
 	if r.ErrorRatio > 0 || r.SlowRatio > 0 {
