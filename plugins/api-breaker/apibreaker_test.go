@@ -223,21 +223,30 @@ func TestMemory(t *testing.T) {
 func FuzzConfig(f *testing.F) {
 	f.Add(`{"break_response_code":5e2,"break_response_body":"x","break_response_headers":[{"key":"X-A","value":"$arg_a"}],"max_breaker_sec":9007199254740993,"unhealthy":{"failures":1}}`, "%0a")
 	f.Add(`{"break_response_code":200,"healthy":{"http_statuses":[200,204],"successes":99999999999},"unhealthy":{"http_statuses":[599]}}`, "")
+	f.Add(`{"break_response_code":503,"scope":"route","half_open_requests":1000,"unhealthy":{"error_ratio":1e-300,"slow_ratio":0.1,"slow_ms":1,"window_sec":1,"min_requests":1}}`, "")
+	f.Add(`{"break_response_code":503,"scope":"endpoint","slow_start_sec":0,"max_breaker_sec":1e18,"unhealthy":{"failures":1e15},"healthy":{"successes":1e15}}`, "x")
 	s := compiled(f)
 	f.Fuzz(func(t *testing.T, conf, arg string) {
 		doc, err := schema.DecodeJSON([]byte(conf))
 		if err != nil || s.Validate(doc) != nil || Kind(Options{}).Validate([]byte(conf)) != nil {
 			return
 		}
-		r := newRig()
-		p := r.build(t, conf)
+		r, g := newRig(), newGuardRig()
+		var e phasetest.Env
+		p := e.Build(t, r.kind(), conf)
 		for range 4 {
-			got := visit(p, "GET /?a="+arg, 500)
+			x := phasetest.Exchange("GET /?a=" + arg)
+			x.Route = &g.route
+			got := phasetest.Run(x, &e, func(x *phase.Exchange) {
+				x.Attempts.Note(500)
+				x.Response.Status = 500
+			}, phase.Instance{Plugin: p})
 			head, _, _ := strings.Cut(got, "\n\n")
 			if strings.ContainsAny(head, "\r\x00") {
 				t.Errorf("%q", got)
 			}
 			r.now += second
+			g.now.Add(second)
 		}
 	})
 }
