@@ -4,18 +4,18 @@ import "math/bits"
 
 // PickBranch takes the next pick of s and passes over the branches that their gates refuse, of which gates[i] is that of branch i: the others
 // share what they leave by their weights. When every branch is broken all are used. The admission is Refused when all that have a weight
-// are in quarantine; the branch is -1 when no branch has a weight.
-func PickBranch(s *Sequence, gates []*Gate) (branch int, a Admission) {
-	n, branch := s.NextN()
+// are in quarantine; the branch is -1 when no branch has a weight. n is the number of the pick that has decided, as of Sequence.NextN.
+func PickBranch(s *Sequence, gates []*Gate) (n uint64, branch int, a Admission) {
+	n, branch = s.NextN()
 	if branch < 0 || gates[branch].Whole() {
-		return branch, Admitted
+		return n, branch, Admitted
 	}
 	first := branch
 	var refused uint64 // bits of branches that need not be asked again
 	for range maxSkips {
 		if branch >= 64 || refused>>branch&1 == 0 {
 			if a = gates[branch].Admit(mix(n)); a != Refused {
-				return branch, a
+				return n, branch, a
 			}
 			if branch < 64 {
 				refused |= 1 << branch
@@ -23,7 +23,37 @@ func PickBranch(s *Sequence, gates []*Gate) (branch int, a Admission) {
 		}
 		n, branch = s.NextN()
 	}
-	return pickLeft(s.table.reduced, gates, first, n)
+	branch, a = pickLeft(s.table.reduced, gates, first, n)
+	return n, branch, a
+}
+
+// PickKeyed is PickBranch where a key decides: next returns the branch of the key that is not in passed, -1 when there is none. While
+// a branch recovers every key of its own comes back to it once, and stays. passed is room that is empty before and after.
+func PickKeyed(gates []*Gate, key uint64, passed *Tried, next func(key uint64, passed *Tried) int) (branch int, a Admission) {
+	first := next(key, nil)
+	if first < 0 || gates[first].Whole() {
+		return first, Admitted
+	}
+	defer passed.Reset()
+	for branch = first; branch >= 0; branch = next(key, passed) {
+		if a = gates[branch].Admit(mix(^key)); a != Refused {
+			return branch, a
+		}
+		if passed.Add(branch); !passed.Has(branch) { // beyond what can be marked
+			break
+		}
+	}
+	passed.Reset()
+	for branch = first; branch >= 0; branch = next(key, passed) {
+		if gates[branch].Quarantined() == 0 {
+			gates[branch].Force()
+			return branch, Admitted
+		}
+		if passed.Add(branch); !passed.Has(branch) {
+			break
+		}
+	}
+	return first, Refused
 }
 
 // PeekBranch returns what PickBranch would return next, and takes nothing; a branch that is recovering counts as a whole one. It is -1 too

@@ -121,7 +121,7 @@ func (r *gateRig) split(weights ...uint64) (*Sequence, []*Gate) {
 func branches(s *Sequence, gates []*Gate, n int) []int {
 	got := make([]int, len(gates))
 	for range n {
-		i, a := PickBranch(s, gates)
+		_, i, a := PickBranch(s, gates)
 		if a == Refused {
 			continue
 		}
@@ -162,7 +162,7 @@ func TestPickBranch(t *testing.T) {
 	}
 	r := newGateRig()
 	s, gates := r.split(0, 0)
-	if i, a := PickBranch(s, gates); i != -1 || a != Admitted || PeekBranch(s, gates) != -1 {
+	if _, i, a := PickBranch(s, gates); i != -1 || a != Admitted || PeekBranch(s, gates) != -1 {
 		t.Errorf("no weights: %d, %v", i, a)
 	}
 }
@@ -181,7 +181,7 @@ func TestBranchReturns(t *testing.T) {
 	r.pass(2 * time.Second)
 	probes := 0
 	for range 100 { // the probes are not given back
-		if i, a := PickBranch(s, gates); i == 1 && a == Probing {
+		if _, i, a := PickBranch(s, gates); i == 1 && a == Probing {
 			probes++
 		} else if i == 1 {
 			t.Fatal("not as a probe")
@@ -233,12 +233,89 @@ func TestBranchInQuarantine(t *testing.T) {
 	}
 	impose(1)
 	impose(2)
-	if i, a := PickBranch(s, gates); a != Refused || i < 0 || PeekBranch(s, gates) != -1 {
+	if _, i, a := PickBranch(s, gates); a != Refused || i < 0 || PeekBranch(s, gates) != -1 {
 		t.Errorf("all are in quarantine: %d, %v", i, a)
 	}
 	r.Lift(first.ID)
 	if got := branches(s, gates, 100); got[0] != 100 {
 		t.Errorf("one is back: %v", got)
+	}
+}
+
+// TestPickKeyed: a key goes to the next branch that is left, and comes back to its own.
+func TestPickKeyed(t *testing.T) {
+	const branches = 4
+	next := func(key uint64, passed *Tried) int { // key, key+1, ...
+		for i := range uint64(branches) {
+			if b := int((key + i) % branches); !passed.Has(b) {
+				return b
+			}
+		}
+		return -1
+	}
+	r := newGateRig()
+	var all forced
+	r.CountForced(OfBranch, &all)
+	_, gates := r.split(1, 1, 1, 1)
+	rl := rules(func(r *Rules) { r.Ramp = 10 * time.Second })
+	var room Tried
+	expect := func(what string, key uint64, want int, admission Admission) {
+		t.Helper()
+		defer func() {
+			if room.Len() != 0 {
+				t.Errorf("%s: the room is not empty", what)
+			}
+		}()
+		if got, a := PickKeyed(gates, key, &room, next); got != want || a != admission {
+			t.Errorf("%s: key %d went to %d, %v", what, key, got, a)
+		}
+	}
+	expect("all is well", 5, 1, Admitted)
+	r.breaks(t, gates[1], rl)
+	r.breaks(t, gates[2], rl)
+	expect("its own is open, and the next", 5, 3, Admitted)
+	expect("another key", 4, 0, Admitted)
+	r.Impose(gates[3].Target, time.Hour, "test")
+	expect("another one in quarantine", 5, 0, Admitted)
+	r.breaks(t, gates[0], rl)
+	expect("all are open", 5, 1, Admitted)
+	expect("all are open, and the own in quarantine", 3, 0, Admitted)
+	if all.n.Load() != 2 {
+		t.Errorf("%d were counted", all.n.Load())
+	}
+	for _, g := range gates[:3] {
+		r.Impose(g.Target, time.Hour, "test")
+	}
+	expect("all are in quarantine", 5, 1, Refused)
+	if got, a := PickKeyed(nil, 1, &room, func(uint64, *Tried) int { return -1 }); got != -1 || a != Admitted {
+		t.Errorf("no branch at all: %d, %v", got, a)
+	}
+	for _, q := range r.Quarantines() {
+		r.Lift(q.ID)
+	}
+	r.pass(2 * time.Second)
+	expect("tried out", 5, 1, Probing)
+	gates[1].Record(rl, Outcome{Status: 200}, true)
+	gates[1].Record(rl, Outcome{Status: 200}, true)
+	gates[1].Leave()
+	back := make([]bool, 400)
+	returned := 0
+	for range 10 {
+		for i := range back {
+			key := uint64(i)*branches + 1
+			at, _ := PickKeyed(gates, key, &room, next)
+			if back[i] && at != 1 {
+				t.Fatalf("key %d left again", key)
+			}
+			if at == 1 && !back[i] {
+				back[i] = true
+				returned++
+			}
+		}
+		r.pass(time.Second)
+	}
+	if returned < len(back)*3/4 {
+		t.Errorf("%d of %d keys are back", returned, len(back))
 	}
 }
 
@@ -305,6 +382,29 @@ func TestGatesAreKept(t *testing.T) {
 	g.Release()
 	if r.Has(target) || len(r.Views()) != 0 || r.Acquire(target) == g {
 		t.Error("not forgotten")
+	}
+}
+
+func TestPickingBranchesAllocates(t *testing.T) {
+	r := newGateRig()
+	s, gates := r.split(50, 50)
+	var room Tried
+	next := func(key uint64, passed *Tried) int {
+		if passed.Has(0) {
+			return 1
+		}
+		return 0
+	}
+	for _, broken := range []bool{false, true} {
+		if broken {
+			r.breaks(t, gates[0], rules(nil))
+		}
+		if n := testing.AllocsPerRun(100, func() {
+			PickBranch(s, gates)
+			PickKeyed(gates, 7, &room, next)
+		}); n != 0 {
+			t.Errorf("broken %t: %v allocations", broken, n)
+		}
 	}
 }
 

@@ -150,7 +150,7 @@ func (r *rule) matches(x *phase.Exchange) bool {
 }
 
 func (r *rule) apply(x *phase.Exchange) phase.Verdict {
-	pick, admission := balancer.PickBranch(r.sequence, r.gates)
+	_, pick, admission := balancer.PickBranch(r.sequence, r.gates)
 	switch {
 	case pick < 0: // every weight is 0: the route's own upstream
 		return phase.Continue
