@@ -141,6 +141,28 @@ func TestCrossSite(t *testing.T) {
 	}
 }
 
+func TestForeignOrigin(t *testing.T) {
+	for _, tt := range []struct {
+		host, origin string
+		want         bool
+	}{
+		{"127.0.0.1:9090", "", false}, {"127.0.0.1:9090", "http://127.0.0.1:9090", false}, {"localhost:9090", "https://LocalHost:9090", false},
+		{"127.0.0.1:9090", "http://127.0.0.1:8080", true}, {"127.0.0.1:9090", "null", true}, {"127.0.0.1:9090", "https://evil.example", true},
+		{"127.0.0.1:9090", "file://127.0.0.1:9090", true}, {"127.0.0.1:9090", "127.0.0.1:9090", true}, {"", "http://", false},
+	} {
+		var req fasthttp.Request
+		req.Header.SetHost(tt.host)
+		if tt.origin != "" {
+			req.Header.Set("Origin", tt.origin)
+		}
+		var ctx fasthttp.RequestCtx
+		ctx.Init(&req, tcp("127.0.0.1"), nil)
+		if got := ForeignOrigin(&ctx); got != tt.want {
+			t.Errorf("Host %q Origin %q: %v, want %v", tt.host, tt.origin, got, tt.want)
+		}
+	}
+}
+
 func TestPeer(t *testing.T) {
 	for _, tt := range []struct {
 		addr net.Addr
