@@ -73,8 +73,10 @@ var (
 	AllTried            = &Fault{"all_endpoints_tried", Gateway, 502, Never}
 	RetryDeadline       = &Fault{"retry_deadline", Gateway, 502, Never}
 	// Quarantined: an operator has shut the route, or all that it could send to.
-	Quarantined      = &Fault{"quarantined", Gateway, 503, Never}
-	Panic            = &Fault{"panic", Gateway, 500, Never}
+	Quarantined = &Fault{"quarantined", Gateway, 503, Never}
+	Panic       = &Fault{"panic", Gateway, 500, Never}
+	// EndpointsBusy: every endpoint has as much under way as it may, and the queue is full or was waited in for too long.
+	EndpointsBusy    = &Fault{"endpoints_busy", Gateway, 503, Never}
 	NoUpstreamSocket = &Fault{"no_upstream_socket", Gateway, 503, Never}
 )
 
@@ -82,6 +84,7 @@ var (
 var (
 	ConnectFailed  = &Fault{"connect_failed", Upstream, 502, Unsent}
 	ConnectTimeout = &Fault{"connect_timeout", Upstream, 504, Unsent}
+	TLSTimeout     = &Fault{"tls_timeout", Upstream, 504, Unsent}
 	TLSFailed      = &Fault{"tls_failed", Upstream, 502, Unsent}
 	SendFailed     = &Fault{"send_failed", Upstream, 502, Sent}
 	SendTimeout    = &Fault{"send_timeout", Upstream, 504, Sent}
@@ -94,14 +97,18 @@ var (
 	BodyCut     = &Fault{"body_cut", Upstream, 502, Never}
 	BadBody     = &Fault{"bad_body", Upstream, 502, Never}
 	ReadTimeout = &Fault{"read_timeout", Upstream, 504, Never}
+	// FirstContentTimeout: a head, and perhaps signs of life, but nothing of the answer.
+	FirstContentTimeout = &Fault{"first_content_timeout", Upstream, 504, Never}
+	// TotalTimeout: the exchange as a whole took longer than its upstream may.
+	TotalTimeout = &Fault{"total_timeout", Upstream, 504, Never}
 )
 
 // All returns every fault, for tables made at start.
 func All() []*Fault {
 	return []*Fault{
 		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
-		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, AllTried, RetryDeadline, Quarantined, Panic, NoUpstreamSocket,
-		ConnectFailed, ConnectTimeout, TLSFailed, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
-		BadBody, ReadTimeout,
+		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, AllTried, RetryDeadline, Quarantined, Panic, EndpointsBusy, NoUpstreamSocket,
+		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
+		BadBody, ReadTimeout, FirstContentTimeout, TotalTimeout,
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"headgate/proxy/fault"
+	"headgate/proxy/llm"
 	"headgate/proxy/phase"
 )
 
@@ -17,10 +18,14 @@ const pieceSize = 18 << 10
 // stream delivers a response body piece by piece, and knows a body that was cut from one that is complete. It owns its
 // connection until Close.
 type stream struct {
-	c       *conn
-	n       *node
-	x       *phase.Exchange
-	timeout time.Duration // between two reads
+	c      *conn
+	n      *node
+	x      *phase.Exchange
+	clocks *clocks
+
+	starved bool              // nothing of the answer has come yet, and there is a clock for it
+	events  bool              // the body is an event stream
+	content *llm.FirstContent // kept for the next exchange; nil until one needs it
 
 	framing framing
 	left    int64 // byLength: bytes to come
@@ -36,11 +41,14 @@ var streams = sync.Pool{New: func() any { return &stream{buf: make([]byte, piece
 
 // newStream takes over c, and the attempt that n counts as under way. pending are the body bytes that came with the head, valid
 // until Close.
-func newStream(x *phase.Exchange, c *conn, n *node, h head, timeout time.Duration, pending []byte) *stream {
+func newStream(x *phase.Exchange, c *conn, n *node, h head, clocks *clocks, pending []byte) *stream {
 	s := streams.Get().(*stream)
 	*s = stream{
-		c: c, n: n, x: x, timeout: timeout,
-		framing: h.framing, left: h.length, keep: h.keepAlive, pending: pending, buf: s.buf,
+		c: c, n: n, x: x, clocks: clocks,
+		framing: h.framing, left: h.length, keep: h.keepAlive, pending: pending, buf: s.buf, content: s.content,
+	}
+	if clocks.first > 0 {
+		s.await()
 	}
 	return s
 }
@@ -49,6 +57,9 @@ func newStream(x *phase.Exchange, c *conn, n *node, h head, timeout time.Duratio
 func (s *stream) Next() ([]byte, error) {
 	for s.err == nil {
 		if p := s.take(); len(p) > 0 {
+			if s.starved {
+				s.starved = s.events && !s.content.Feed(p)
+			}
 			return p, nil
 		}
 		if s.err == nil {
@@ -56,6 +67,21 @@ func (s *stream) Next() ([]byte, error) {
 		}
 	}
 	return nil, s.err
+}
+
+// await begins to look for content.
+func (s *stream) await() {
+	s.starved = true
+	kind, _ := s.x.Response.Header.Get("Content-Type")
+	_, coded := s.x.Response.Header.Get("Content-Encoding")
+	const events = "text/event-stream"
+	if s.events = !coded && len(kind) >= len(events) && phase.EqualName(kind[:len(events)], events); !s.events {
+		return
+	}
+	if s.content == nil {
+		s.content = &llm.FirstContent{}
+	}
+	s.content.Reset()
 }
 
 // take delivers from what has been read, and sets err at the end of the body.
@@ -89,7 +115,11 @@ func (s *stream) take() []byte {
 // fill reads the next bytes. It asks for more than the body can still hold, so that bytes which belong to no answer show up.
 func (s *stream) fill() {
 	kept := copy(s.buf, s.pending) // an incomplete chunk line; take has used all else
-	if err := s.c.SetReadDeadline(time.Now().Add(s.timeout)); err != nil {
+	patience := s.clocks.left(s.x, s.clocks.read)
+	if s.starved {
+		patience = s.clocks.content(s.x, patience)
+	}
+	if err := s.c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		s.err = fault.BodyCut
 		return
 	}
@@ -106,7 +136,10 @@ func (s *stream) fill() {
 func (s *stream) ended(err error) error {
 	switch {
 	case isTimeout(err):
-		return fault.ReadTimeout
+		if s.starved {
+			return s.clocks.starved(s.x, fault.ReadTimeout)
+		}
+		return s.clocks.late(s.x, fault.ReadTimeout)
 	case s.framing == byClose && errors.Is(err, io.EOF) && (s.c.records == nil || !s.c.records.torn):
 		return io.EOF
 	}
@@ -127,8 +160,8 @@ func (s *stream) Close() {
 	} else {
 		s.c.abort()
 	}
-	s.n.Inflight.Add(-1)
-	*s = stream{buf: s.buf}
+	s.n.leave()
+	*s = stream{buf: s.buf, content: s.content}
 	streams.Put(s)
 }
 

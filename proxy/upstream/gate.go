@@ -8,43 +8,48 @@ import (
 	"headgate/proxy/phase"
 )
 
-// next picks the endpoint of the next attempt and marks it as tried. A gate that is not whole has the last word: what others are probing
-// is passed over as long as there is anything else.
-func (u *Upstream) next(x *phase.Exchange, key uint64) (int, *fault.Fault) {
-	tried := &x.Attempts.Tried
-	spare := -1
+// admitted is coming with the last word left to the gates: what others are probing is passed over as long as there is anything else.
+func (u *Upstream) admitted(x *phase.Exchange, key uint64, first int) (*node, *fault.Fault) {
+	var spare *node
 	for {
-		i := u.pick.Pick(tried, key)
-		if i < 0 {
-			break
+		n, f := u.coming(x, key, first)
+		switch {
+		case f == nil:
+		case f == fault.AllTried && spare != nil:
+			return u.force(x, spare)
+		case f == fault.AllTried && x.Attempts.Count == 0:
+			if wait := u.shutFor(); wait > 0 {
+				x.RetryAfter(wait)
+				return nil, fault.Quarantined
+			}
+			return nil, f
+		default:
+			return nil, f
 		}
-		g := u.nodes[i].gate
-		if g.Whole() {
-			tried.Add(i)
-			return i, nil
+		if n.gate.Whole() {
+			return n, nil
 		}
-		a := g.Enter()
-		if a != balancer.Refused {
-			tried.Add(i)
-			x.EnterGate(g, a)
-			return i, nil
+		if a := n.gate.Enter(); a != balancer.Refused {
+			x.EnterGate(n.gate, a)
+			return n, nil
 		}
-		if tried.Add(i); !tried.Has(i) { // beyond what can be marked
-			break
+		n.leave()
+		if spare == nil && n.gate.Quarantined() == 0 {
+			spare = n
 		}
-		if spare < 0 && g.Quarantined() == 0 {
-			spare = i
+		if first = -1; !x.Attempts.Tried.Has(n.index) { // beyond what can be marked: it would come again
+			return nil, fault.AllTried
 		}
 	}
-	if spare >= 0 {
-		u.nodes[spare].gate.Force()
-		return spare, nil
+}
+
+// force uses n although others are probing it, because there is no other.
+func (u *Upstream) force(x *phase.Exchange, n *node) (*node, *fault.Fault) {
+	if !n.enter() {
+		return nil, u.busy(x)
 	}
-	if wait := u.shutFor(); wait > 0 && x.Attempts.Count == 0 {
-		x.RetryAfter(wait)
-		return -1, fault.Quarantined
-	}
-	return -1, fault.AllTried
+	n.gate.Force()
+	return n, nil
 }
 
 // shutFor is how long it takes until an operator's word on one of the endpoints ends, 0 when none is shut.
