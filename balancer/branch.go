@@ -74,6 +74,25 @@ func PeekBranch(s *Sequence, gates []*Gate) int {
 	return spreadBranch(s.table.reduced, n, func(i int) bool { return gates[i].Quarantined() == 0 })
 }
 
+// PeekKeyed returns what PickKeyed would return, and takes nothing; a branch that is recovering counts as a whole one. It is -1 too when all are
+// in quarantine.
+func PeekKeyed(gates []*Gate, key uint64, next func(key uint64, passed *Tried) int) int {
+	var passed Tried
+	forced := -1
+	for branch := next(key, &passed); branch >= 0; branch = next(key, &passed) {
+		if gates[branch].offers(healthy) {
+			return branch
+		}
+		if forced < 0 && gates[branch].Quarantined() == 0 {
+			forced = branch
+		}
+		if passed.Add(branch); !passed.Has(branch) {
+			break
+		}
+	}
+	return forced
+}
+
 // pickLeft is the way out when the refused weigh so much that passing over their picks gets long, or when all are refused. first is the
 // branch that was refused first, n the number of some pick.
 func pickLeft(weights []uint64, gates []*Gate, first int, n uint64) (int, Admission) {

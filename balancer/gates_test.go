@@ -266,8 +266,9 @@ func TestPickKeyed(t *testing.T) {
 				t.Errorf("%s: the room is not empty", what)
 			}
 		}()
-		if got, a := PickKeyed(gates, key, &room, next); got != want || a != admission {
-			t.Errorf("%s: key %d went to %d, %v", what, key, got, a)
+		foreseen := PeekKeyed(gates, key, next)
+		if got, a := PickKeyed(gates, key, &room, next); got != want || a != admission || foreseen != got && (a != Refused || foreseen != -1) {
+			t.Errorf("%s: key %d went to %d, %v, where %d was foreseen", what, key, got, a, foreseen)
 		}
 	}
 	expect("all is well", 5, 1, Admitted)
