@@ -2,8 +2,11 @@ package balancer
 
 import (
 	"math"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 )
 
 // Scope is the kind of thing that a Gate stands before.
@@ -75,18 +78,22 @@ type Target struct {
 	Name string
 }
 
-// String returns the identity in words: "routes/1", "branch v2 of routes/1", "endpoint 10.0.0.1:80".
+// String returns the identity in words: "routes/1", "branch v2 of routes/1", "endpoint 10.0.0.1:80". A name that would break a line of a
+// log is quoted.
 func (t Target) String() string {
-	switch t.Scope {
-	case OfRoute:
-		return t.Owner
-	case OfBranch:
-		if t.Owner == "" {
-			return "branch " + t.Name + " of every split"
-		}
-		return "branch " + t.Name + " of " + t.Owner
+	name := t.Name
+	if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		name = strconv.Quote(name)
 	}
-	return "endpoint " + t.Name
+	switch {
+	case t.Scope == OfRoute:
+		return t.Owner
+	case t.Scope == OfEndpoint:
+		return "endpoint " + name
+	case t.Owner == "":
+		return "branch " + name + " of every split"
+	}
+	return "branch " + name + " of " + t.Owner
 }
 
 // word is a state with what belongs to it, so that they change together: the time in microseconds since 1970 (until when it is open; else

@@ -153,6 +153,17 @@ branch v2 of routes/1 is closed (was recovering): its time has passed`
 		t.Errorf("got\n%s\nwant\n%s", s, want)
 	}
 	for _, tt := range []struct {
+		t    Target
+		want string
+	}{
+		{Target{OfRoute, "routes/1", ""}, "routes/1"}, {Target{OfEndpoint, "", "[::1]:80"}, "endpoint [::1]:80"},
+		{Target{OfBranch, "", "v2"}, "branch v2 of every split"}, {Target{OfBranch, "routes/1", "a\nb"}, `branch "a\nb" of routes/1`},
+	} {
+		if got := tt.t.String(); got != tt.want {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+	for _, tt := range []struct {
 		r    Reason
 		want string
 	}{

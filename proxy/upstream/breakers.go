@@ -26,7 +26,7 @@ func (h *Hub) WatchBreakers(o BreakerOptions) {
 	if o.Audit == nil {
 		o.Audit = func(string) {}
 	}
-	for s := range balancer.Scopes {
+	for _, s := range [...]balancer.Scope{balancer.OfBranch, balancer.OfEndpoint} { // a broken route has nowhere else to go
 		h.gates.CountForced(s, o.Meter.Counter(meter.BreakerForced, meter.Label{Name: "scope", Value: s.String()}))
 	}
 	labels := []string{"scope", "in", "name"}
