@@ -80,6 +80,23 @@ func TestJudging(t *testing.T) {
 	}
 }
 
+// TestJudgingWhatIsRepeated: an answer that is dropped in favour of another node's counts for its endpoint all the same.
+func TestJudgingWhatIsRepeated(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	_, rules := r.breakable()
+	bad := serve(t, answers(busy))
+	u := r.upstream(func(d *resource.Upstream) { d.Retry = &resource.Retry{Statuses: []int{503}} }, bad, serve(t, answers(ok2)))
+	u.budget.percent = 100
+	for range 10 {
+		_, got := ask(u, rules)
+		got.want(t, 200, "ok")
+	}
+	if v := u.nodes[0].gate.View(); v.State != balancer.Open || len(bad.seen()) != 2 {
+		t.Errorf("%+v after %d requests", v, len(bad.seen()))
+	}
+}
+
 // TestProbesOfAnEndpoint: of 32 requests at a time one tries the endpoint out, and the others go elsewhere. What the probe comes to decides.
 func TestProbesOfAnEndpoint(t *testing.T) {
 	t.Parallel()
