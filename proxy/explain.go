@@ -292,8 +292,10 @@ func (v *explaining) others() {
 func (v *explaining) destination() {
 	x := v.x
 	holder := v.route.Key // of an upstream that is no document of its own
+	asked := x.Decision
 	for d := range x.Deciders() {
 		before := x.Upstream
+		x.Decision = asked
 		c := d.Explain(&x.Exchange)
 		if c == nil {
 			continue
@@ -306,7 +308,7 @@ func (v *explaining) destination() {
 		if c.Status == fault.Quarantined.Status {
 			v.fail(fault.Quarantined)
 		}
-		if c.Status != 0 {
+		if c.Status != 0 || c.Open {
 			return
 		}
 	}

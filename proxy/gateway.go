@@ -316,7 +316,7 @@ func (g *Gateway) acquire(ctx *fasthttp.RequestCtx) *exchange {
 	x.Request.TLS = ctx.IsTLS()
 	x.snap = g.live.Pin(x.shard)
 	x.Begin(&g.settings)
-	x.Registry = x.snap
+	x.Registry, x.Revision = x.snap, x.snap.Revision
 	ctx.SetUserValue(exchangeKey, x)
 	g.requests.Inc()
 	return x

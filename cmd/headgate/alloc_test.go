@@ -64,7 +64,7 @@ func fixedUpstream(t testing.TB, cert *tls.Certificate) string {
 	return l.Addr().String()
 }
 
-// TestAllocs drives the whole chain (split, rewrite, metrics, access log) through real sockets: a request allocates nothing, but
+// TestAllocs drives whole chains (authentication, limits, breaker, split, rewrite, metrics, access log) through real sockets: a request allocates nothing, but
 // for what crypto/tls does.
 func TestAllocs(t *testing.T) {
 	if raceDetector {
@@ -84,6 +84,13 @@ func TestAllocs(t *testing.T) {
 		return strings.Replace(split("http", upstream), `"prometheus":{}`, `"prometheus":{},"api-breaker":{"break_response_code":503,"scope":"`+scope+
 			`","unhealthy":{"failures":3,"error_ratio":0.5,"slow_ms":60000,"slow_ratio":0.5}}`, 1)
 	}
+	// Who is it, how much, a breaker, and the split; more is what the split can do beyond.
+	chain := func(more string) string {
+		return strings.NewReplacer(`"prometheus":{}`, `"prometheus":{},"key-auth":{"header":"Authorization"},`+
+			`"limit-count":{"count":1000000,"time_window":3600,"key":"consumer_name"},`+
+			`"api-breaker":{"break_response_code":503,"unhealthy":{"http_statuses":[500,503]},"healthy":{"http_statuses":[200]}}`,
+			`"traffic-split":{`, `"traffic-split":{`+more).Replace(split("http", upstream))
+	}
 	tests := []struct {
 		name, route string
 		each        int // allocations that are allowed for a request
@@ -95,6 +102,9 @@ func TestAllocs(t *testing.T) {
 		{"breaker of the route", breaker("route"), 0},
 		{"breaker of the branches", breaker("branch"), 0},
 		{"breaker of the endpoints", breaker("endpoint"), 0},
+		{"full chain", chain(""), 0},
+		{"full chain, sticky", chain(`"sticky":{"key":"$consumer_name$http_accept"},"decision_header":true,`), 0},
+		{"full chain, cookies", chain(`"sticky":{"cookie":{"name":"hg","ttl":60}},`), 0},
 		// crypto/tls makes a small reader for every record that it reads: one in the gateway, one in the upstream.
 		{"split over TLS", split("https", secure), 2},
 	}
@@ -104,6 +114,7 @@ func TestAllocs(t *testing.T) {
 			conf.Upstream.CAFile = caFile
 			conf.Upstream.KeepaliveRequests = 10 * allocRequests // dialling anew is not the question
 			g := startGate(t, conf)
+			g.configure("PUT", "/consumers", `{"username":"jack","plugins":{"key-auth":{"key":"Bearer sk-test"}}}`)
 			g.configure("PUT", "/routes/allocs", tt.route)
 			c := dialWire(t, g.addr)
 			const body = `{"model":"m","messages":[{"role":"user","content":"hi"}]}`

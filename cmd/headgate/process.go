@@ -301,6 +301,7 @@ func (p *process) listen(ctx context.Context, c *conf.Config, in *inheritance) e
 		s := control.NewServer(control.Options{
 			Health: p.hub.Health, Breakers: proxy.NewBreakers(p.applier, p.hub.Gates(), p.audit.line),
 			Explain: func(request []byte) (any, error) { return explainer.Explain(request) },
+			Mask:    seal.NewMasker(secretFields()).MaskDocument,
 			Plane:   p.applier, Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,
 			Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
 		})

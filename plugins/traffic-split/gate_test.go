@@ -1,6 +1,7 @@
 package trafficsplit
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"headgate/balancer"
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/phasetest"
 )
 
 const threeBranches = `{"rules":[{"weighted_upstreams":[{"name":"a","upstream_id":"1","weight":60},{"name":"b","upstream_id":"2","weight":30},{"weight":10}]}]}`
@@ -77,5 +79,49 @@ func TestExplainShutBranches(t *testing.T) {
 	}
 	if c := explain(); c.Next != "" || c.Status != 503 || !strings.HasSuffix(c.Why, "all its branches are in quarantine") {
 		t.Errorf("all are shut: %+v", c)
+	}
+}
+
+// TestStickyAndShut: the clients of a branch that is shut go to the others, each always to the same one, nobody else moves, and they come back.
+func TestStickyAndShut(t *testing.T) {
+	e := &phasetest.Env{}
+	p := e.Build(t, Kind(), bySession)
+	const keys = 500
+	where := func() (got [keys]string) {
+		for k := range keys {
+			line := fmt.Sprintf("X-Session-Id: s%d", k)
+			x := phasetest.Exchange("GET /", line)
+			x.Upstream, x.Branch = own, own.Name()
+			c := p.(decider).Explain(x)
+			if got[k] = serve(phasetest.Exchange("GET /", line), e, p); c.Next != got[k] {
+				t.Fatalf("s%d went to %s, and %+v was foreseen", k, got[k], c)
+			}
+		}
+		return got
+	}
+	before := where()
+	q, err := e.Gates.Impose(balancer.Target{Scope: balancer.OfBranch, Owner: "routes/1", Name: "a"}, time.Minute, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	during := where()
+	moved := map[string]int{}
+	for k := range keys {
+		switch {
+		case before[k] == "a":
+			moved[during[k]]++
+		case during[k] != before[k]:
+			t.Errorf("s%d moved from %s to %s", k, before[k], during[k])
+		}
+	}
+	if moved["a"] != 0 || moved["b"] == 0 || moved["c"] == 0 || moved["d"] != 0 {
+		t.Errorf("moved to %v", moved)
+	}
+	if where() != during {
+		t.Error("not always to the same")
+	}
+	e.Gates.Lift(q.ID)
+	if where() != before {
+		t.Error("not back")
 	}
 }

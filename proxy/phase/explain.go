@@ -5,7 +5,7 @@ import "iter"
 // Explainer is implemented by an Accessor that decides where exchanges go.
 type Explainer interface {
 	// Explain says what Access would decide for x. It sets x.Upstream and x.Branch as Access would, and changes nothing that outlives x:
-	// no counter, no place in a sequence. Nil says that Access would leave the exchange alone and that there is nothing to tell.
+	// no counter, no place in a sequence. A bucket that x.Decision has is the one that is to decide. Nil says that Access would leave the exchange alone and that there is nothing to tell.
 	Explain(x *Exchange) *Choice
 }
 
@@ -18,6 +18,10 @@ type Choice struct {
 	Branches []ChoiceBranch `json:"branches"`
 	// Next is the branch that the next such request gets, "" when it stays with the route's own upstream.
 	Next string `json:"next"`
+	// Bucket is what leads to Next (see Bucket), "" when nothing does.
+	Bucket string `json:"bucket,omitempty"`
+	// Open says that the request leaves it open where it goes; Why tells what will decide.
+	Open bool   `json:"open,omitempty"`
 	Why  string `json:"why"`
 	// Status and Answer are what Access would answer instead of choosing; Status is 0 when it would not.
 	Status int    `json:"status,omitempty"`

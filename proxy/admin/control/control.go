@@ -39,6 +39,8 @@ type Options struct {
 	Explain func(request []byte) (any, error)
 	// Breakers are what /v1/breakers and /v1/quarantine show and change. Nil: they do not exist.
 	Breakers Breakers
+	// Mask hides the secrets of a document, the text under key, because this listener asks nobody who they are. Nil: nothing is hidden.
+	Mask func(key string, text []byte) []byte
 	// Server is the value of the Server header, "APISIX/3.18.0"; empty for none.
 	Server string
 	// Prefix stands before the keys in answers; default "/apisix".
@@ -58,6 +60,9 @@ type views struct{ Options }
 func Handler(o Options) fasthttp.RequestHandler {
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
+	}
+	if o.Mask == nil {
+		o.Mask = func(_ string, text []byte) []byte { return text }
 	}
 	if o.Prefix == "" {
 		o.Prefix = "/apisix"
@@ -180,7 +185,7 @@ func (v *views) allMetadata(ctx *fasthttp.RequestCtx) {
 
 // asRead returns a metadata document with its defaults.
 func (v *views) asRead(item store.Item) any {
-	decoded, err := schema.DecodeJSON(item.Value)
+	decoded, err := schema.DecodeJSON(v.Mask(item.Key, item.Value))
 	doc, ok := decoded.(map[string]any)
 	if err != nil || !ok {
 		return struct{}{}
@@ -237,7 +242,7 @@ func (v *views) list(ctx *fasthttp.RequestCtx, k resource.Kind) {
 
 func (v *views) appendItem(b []byte, item store.Item) []byte {
 	b = appendText(append(b, `{"key":`...), v.Prefix+"/"+item.Key)
-	b = append(append(b, `,"value":`...), item.Value...)
+	b = append(append(b, `,"value":`...), v.Mask(item.Key, item.Value)...)
 	b = strconv.AppendUint(append(b, `,"createdIndex":`...), item.CreateRevision, 10)
 	b = strconv.AppendUint(append(b, `,"modifiedIndex":`...), item.ModRevision, 10)
 	b = strconv.AppendUint(append(b, `,"orig_modifiedIndex":`...), item.ModRevision, 10)
