@@ -54,6 +54,8 @@ type Config struct {
 	Audit     Audit     `toml:"audit"`
 	Upstream  Upstream  `toml:"upstream"`
 
+	ProxyCache ProxyCache `toml:"proxy_cache"`
+
 	// Inline resources: fields as in the Admin API, what names them always present and unique per kind (see DocumentKey). Values are
 	// string, bool, int64, float64 (finite), []any and map[string]any only, so encoding/json can write them. Documents gives all of
 	// them by store key.
@@ -259,5 +261,6 @@ func Default() *Config {
 			MaxResponseHeader: 32 * KiB,
 			DNSRefresh:        Duration(30 * time.Second),
 		},
+		ProxyCache: ProxyCache{CacheTTL: Duration(10 * time.Second), Zones: defaultZones()},
 	}
 }

@@ -167,12 +167,16 @@ func (x *exchange) forward() {
 	if len(x.Request.OutTarget) == 0 {
 		x.Request.OutTarget = x.Commit(x.g.edge.appendTarget(x.Arena(), x))
 	}
+	mine := x.Response.Header.Len() // what is behind comes from the upstream
 	f := x.Upstream.Forward(&x.Exchange)
 	x.Settle()
 	if f != nil {
 		x.Fail(f)
-	} else if x.g.charset {
-		addCharset(&x.Exchange)
+	} else if x.Response.Source == phase.FromUpstream {
+		if x.g.charset {
+			addCharset(&x.Exchange)
+		}
+		x.Receive(mine)
 	}
 	if s := x.Response.Status; x.Attempts.Count > 0 && (s >= 500 || x.g.settings.AlwaysUpstreamStatus) {
 		x.Response.Header.Set(nameUpstreamStatus, x.Commit(x.Attempts.AppendStatuses(x.Arena())))

@@ -24,7 +24,6 @@ import (
 	"headgate/conf"
 	"headgate/conf/store"
 	"headgate/conf/store/mem"
-	"headgate/plugins"
 	"headgate/proxy"
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
@@ -244,7 +243,7 @@ func explainFile(file string, description []byte, stderr io.Writer) (*proxy.Expl
 	}
 	defer pool.Close(time.Second)
 	live := &snapshot.Live{}
-	compiler, hub, err := newCompiler(c, live, p.meter, func(string, *fault.Fault, error) {}, plugins.Options{})
+	compiler, hub, err := newCompiler(c, live, p.meter, func(string, *fault.Fault, error) {}, checkOptions(c))
 	if err != nil {
 		return nil, err
 	}

@@ -56,6 +56,9 @@ type Exchange struct {
 	stopped    bool
 	done       bool
 	watches    [balancer.Scopes]watch
+	chunking   uint8   // see HasChunkers
+	passing    bool    // passed is not empty
+	passed     kindSet // see PassOver
 	slots      [slotClasses][]Slot
 	arena      []byte
 	captures   [][]byte

@@ -69,7 +69,7 @@ func (x *Exchange) Standing(c *Chain, kind uint8) Standing {
 	if c == nil {
 		return s
 	}
-	names := [phases]string{"rewrite", "access", "send", "response", "chunk", "done"}
+	names := [phases]string{"rewrite", "access", "send", "receive", "response", "chunk", "done"}
 	for phase, places := range c.places {
 		for _, p := range places {
 			if p.kind == kind && x.takesPart(c, phase, kind) {
@@ -134,6 +134,8 @@ func (c *Chain) member(phase, n int) any {
 		return c.Accessors[n]
 	case sendPhase:
 		return c.Senders[n]
+	case receivePhase:
+		return c.Receivers[n]
 	case responsePhase:
 		return c.Responders[n]
 	case chunkPhase:
