@@ -51,7 +51,8 @@ bench: build
 storm: build
 	$(GO) run ./bench storm
 
-# What 100,000 routes cost: start, memory, an edit, requests under 1,000 edits a second; on every store. Some four minutes.
+# What 100,000 routes cost: look-ups (and the memory miss that they are measured in), a start and its CPU time, memory, an edit, requests
+# under 1,000 edits a second; on every store. Some five minutes.
 scale: build
 	@.ci/need etcd=etcd-server
 	$(GO) test -run '^$$' -bench 'Find' -benchtime 300ms ./proxy/route

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -112,6 +113,10 @@ func StartApplier(ctx context.Context, o ApplierOptions) (*Applier, error) {
 	}
 	if err := a.load(items, revision, o.Inline); err != nil {
 		return nil, err
+	}
+	if len(items) >= manyDocuments {
+		// To decode them took as much again as what stays. With little to do, the runtime would give it back after minutes.
+		o.Offload.Do(debug.FreeOSMemory)
 	}
 	run, cancel := context.WithCancel(context.Background())
 	a.stop = cancel

@@ -62,8 +62,8 @@ func (a *Applier) attempt(ctx context.Context, list []Change) ([]Result, error) 
 			edits = append(edits, snapshot.Edit{Key: p.Key, Value: p.next})
 		}
 	}
-	verdicts := make([]error, len(todo))
-	snapshot.Parallel(len(todo), func(i int) { verdicts[i] = a.check(todo[i], after) })
+	verdicts, checks := make([]error, len(todo)), a.checks(after, len(todo))
+	snapshot.Parallel(len(todo), func(i int) { verdicts[i] = checks.check(todo[i], after) })
 	for i, p := range todo {
 		if err := verdicts[i]; err != nil {
 			return nil, &ChangeError{p.Key, err}
@@ -161,7 +161,7 @@ func (a *Applier) edited(list []Change) ([]pending, error) {
 }
 
 // check judges one change in the light of all.
-func (a *Applier) check(p pending, after view) error {
+func (c *checks) check(p pending, after view) error {
 	if isInternal(p.Key) {
 		return nil
 	}
@@ -170,7 +170,7 @@ func (a *Applier) check(p pending, after view) error {
 		return err
 	}
 	if p.next != nil {
-		return a.validate(kind, id, p.next, after)
+		return c.validate(kind, id, p.next)
 	}
 	if p.Force {
 		return nil

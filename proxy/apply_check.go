@@ -12,8 +12,8 @@ import (
 
 func isInternal(key string) bool { return strings.HasPrefix(key, Internal) }
 
-// validate judges a document as a whole (contract section 1.4, steps 5 and 6) in a world that world describes.
-func (a *Applier) validate(kind resource.Kind, id string, raw []byte, world world) error {
+// validate judges a document as a whole (contract section 1.4, steps 5 and 6).
+func (c *checks) validate(kind resource.Kind, id string, raw []byte) error {
 	doc, err := schema.DecodeJSON(raw)
 	if err != nil {
 		return resource.Invalid("invalid configuration: " + err.Error())
@@ -22,12 +22,12 @@ func (a *Applier) validate(kind resource.Kind, id string, raw []byte, world worl
 	if !ok {
 		return resource.Invalid("invalid configuration")
 	}
-	return a.validateDecoded(kind, id, m, world)
+	return c.validateDecoded(kind, id, m)
 }
 
-func (a *Applier) validateDecoded(kind resource.Kind, id string, doc map[string]any, world world) error {
+func (c *checks) validateDecoded(kind resource.Kind, id string, doc map[string]any) error {
 	// A typed nil must not become a non-nil error.
-	if refusal := resource.Validate(kind, id, doc, checks{a.compiler, a, world}); refusal != nil {
+	if refusal := resource.Validate(kind, id, doc, c); refusal != nil {
 		return refusal
 	}
 	return nil
@@ -39,20 +39,41 @@ type world interface {
 	Document(key string) []byte
 }
 
-// checks implements resource.Env.
+// checks judges the documents of one change, and implements resource.Env for that. Several goroutines may use it at a time.
 type checks struct {
 	*snapshot.Compiler
 	a *Applier
 	world
+	judge *snapshot.Judge // nil unless there are many
 }
 
-func (c checks) CheckVars(raw any) error {
+// manyDocuments are worth it to remember what passed.
+const manyDocuments = 1000
+
+// checks judges n documents in the world that world describes.
+func (a *Applier) checks(world world, n int) *checks {
+	c := &checks{Compiler: a.compiler, a: a, world: world}
+	if n >= manyDocuments {
+		c.judge = a.compiler.Judge()
+	}
+	return c
+}
+
+func (c *checks) CheckVars(raw any) error {
 	_, err := phase.CompilePredicate(raw)
 	return err
 }
 
+// CheckPlugin implements resource.Env.
+func (c *checks) CheckPlugin(name string, conf any, use resource.Use) error {
+	if c.judge == nil {
+		return c.Compiler.CheckPlugin(name, conf, use)
+	}
+	return c.judge.CheckPlugin(name, conf, use)
+}
+
 // GlobalRuleWith is for edits: of two rules that are stored already the compiler judges.
-func (c checks) GlobalRuleWith(plugin, except string) string {
+func (c *checks) GlobalRuleWith(plugin, except string) string {
 	if c.stored() {
 		return ""
 	}
@@ -61,13 +82,13 @@ func (c checks) GlobalRuleWith(plugin, except string) string {
 
 // stored says that the document is judged because it is in the store already. What it must not share with another is then for the
 // compiler to decide, which tries again when the other one goes.
-func (c checks) stored() bool {
+func (c *checks) stored() bool {
 	_, yes := c.world.(everything)
 	return yes
 }
 
 // CredentialOwner is for edits. It passes over what is going away with the same change.
-func (c checks) CredentialOwner(plugin string, conf map[string]any, except string) (attr, owner string) {
+func (c *checks) CredentialOwner(plugin string, conf map[string]any, except string) (attr, owner string) {
 	if c.stored() {
 		return "", ""
 	}
@@ -83,7 +104,7 @@ func (c checks) CredentialOwner(plugin string, conf map[string]any, except strin
 	return attr, owner
 }
 
-func (c checks) Lenient(name string) bool { return c.a.lenient != nil && c.a.lenient(name) }
+func (c *checks) Lenient(name string) bool { return c.a.lenient != nil && c.a.lenient(name) }
 
 // everything is a world in which any reference leads somewhere: what an event refers to may come later, and a request meets what is
 // missing with a fault.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"strings"
 
 	"headgate/conf/resource"
 	"headgate/conf/store"
@@ -116,7 +117,8 @@ func (a *Applier) catchUp(ctx context.Context) (<-chan store.Event, error) {
 func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, from string) error {
 	edits := make([]snapshot.Edit, 0, len(put)+len(removed))
 	usable := make(map[string]store.Item, len(put))
-	verdicts := a.judge(put)
+	checks := a.checks(everything{}, len(put))
+	verdicts, check := a.judge(put, checks), checks.route
 	for i, item := range put {
 		if isInternal(item.Key) {
 			usable[item.Key] = item
@@ -136,7 +138,11 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 			continue
 		}
 		usable[item.Key] = item
-		edits = append(edits, snapshot.Edit{Key: item.Key, Value: item.Value, Check: a.checkOf(item.Key)})
+		edit := snapshot.Edit{Key: item.Key, Value: item.Value}
+		if isRoute(item.Key) {
+			edit.Check = check
+		}
+		edits = append(edits, edit)
 	}
 	for _, key := range removed {
 		edits = append(edits, snapshot.Edit{Key: key})
@@ -162,33 +168,39 @@ func (a *Applier) absorb(put []store.Item, removed []string, revision uint64, fr
 		delete(usable, p.Key)
 	}
 	fresh := make([]store.Item, 0, len(usable))
-	for _, item := range usable {
-		fresh = append(fresh, item)
+	for _, item := range put { // in the order of their keys, which is the cheapest to take up
+		if got, ok := usable[item.Key]; ok {
+			fresh = append(fresh, got)
+			delete(usable, item.Key)
+		}
 	}
 	a.commit(st, revision, fresh, removed, from)
 	return nil
 }
 
-// judge validates documents that came from the store, but for those that have a check.
-func (a *Applier) judge(items []store.Item) []error {
+// judge validates documents that came from the store, but for routes.
+func (a *Applier) judge(items []store.Item, checks *checks) []error {
 	verdicts := make([]error, len(items))
 	snapshot.Parallel(len(items), func(i int) {
 		key := items[i].Key
-		if kind, id, err := splitKey(key); err == nil && !isInternal(key) && !a.inline[key] && a.checkOf(key) == nil {
-			verdicts[i] = a.validate(kind, id, items[i].Value, everything{})
+		if kind, id, err := splitKey(key); err == nil && !isInternal(key) && !a.inline[key] && !isRoute(key) {
+			verdicts[i] = checks.validate(kind, id, items[i].Value)
 		}
 	})
 	return verdicts
 }
 
-// checkOf returns what validates the route key when it is compiled, nil for other documents. Of routes there are many at a start, and
-// so each is decoded only once. Nothing refers to them, so that nobody else needs to know first whether they are valid.
-func (a *Applier) checkOf(key string) func(doc map[string]any) error {
+// isRoute tells the documents that are validated when they are compiled. Of routes there are many at a start, and so each is decoded only
+// once. Nothing refers to them, so that nobody else needs to know first whether they are valid.
+func isRoute(key string) bool { return strings.HasPrefix(key, "routes/") }
+
+// route validates the route key. It implements the Check of an edit.
+func (c *checks) route(key string, doc map[string]any) error {
 	kind, id, err := splitKey(key)
-	if err != nil || kind.Segment != "routes" {
-		return nil
+	if err != nil {
+		return err
 	}
-	return func(doc map[string]any) error { return a.validateDecoded(kind, id, doc, everything{}) }
+	return c.validateDecoded(kind, id, doc)
 }
 
 // leaveOut takes note of a document that cannot be used.

@@ -125,11 +125,11 @@ func (a *Applier) uncover(items []store.Item) {
 // what their plugins remember.
 func (a *Applier) inlineEdits(inline map[string][]byte) (edits []snapshot.Edit, put []store.Item, err error) {
 	var bad InlineErrors
-	world := reloaded{a, inline}
+	checks := a.checks(reloaded{a, inline}, len(inline))
 	for _, key := range slices.Sorted(maps.Keys(inline)) {
 		kind, id, err := splitKey(key)
 		if err == nil {
-			err = a.validate(kind, id, inline[key], world)
+			err = checks.validate(kind, id, inline[key])
 		}
 		old, ok := a.stored(key)
 		if err == nil && ok && !a.inline[key] {

@@ -83,17 +83,17 @@ func (k Kind) Key(id string) string {
 // is for Kind.ValidID to say.
 func ParseKey(key string) (k Kind, id string, ok bool) {
 	segment, id, _ := strings.Cut(key, "/")
-	parts, want := strings.Split(id, "/"), 1
+	parts, want := strings.Count(id, "/")+1, 1
 	switch {
 	case segment == segmentCredentials: // they stand below their consumer
 		return Kind{}, "", false
 	case segment == segmentSecrets:
 		want = 2
-	case segment == segmentConsumers && len(parts) == 3 && parts[1] == segmentCredentials:
+	case segment == segmentConsumers && parts == 3 && strings.Contains(id, "/"+segmentCredentials+"/"):
 		segment, want = segmentCredentials, 3
 	}
 	k, ok = KindOf(segment)
-	if !ok || len(parts) != want || slices.Contains(parts, "") {
+	if empty := id == "" || id[0] == '/' || id[len(id)-1] == '/' || strings.Contains(id, "//"); !ok || parts != want || empty {
 		return Kind{}, "", false
 	}
 	return k, id, true

@@ -15,6 +15,23 @@ type run struct {
 	steps   int  // what is left of maxSteps
 	absent  bool // there is no document
 	literal bool // no string of the document refers to a secret
+	quiet   int  // above 0, what is wrong does not matter, only that something is
+}
+
+// say returns a complaint.
+func (r *run) say(parts ...string) string {
+	if r.quiet > 0 {
+		return "no"
+	}
+	return strings.Join(parts, "")
+}
+
+// fits is check for where nobody reads the complaint.
+func (r *run) fits(n *node, v any) bool {
+	r.quiet++
+	msg := r.check(n, v)
+	r.quiet--
+	return msg == ""
 }
 
 // check returns the first complaint of n about v, or "". The order is fixed: type, then the keywords of that type (properties by
@@ -29,21 +46,25 @@ func (r *run) check(n *node, v any) string {
 	if n.never {
 		return "expect false always"
 	}
-	if s, ok := v.(string); ok && n.strings && !r.literal && IsReference(s) {
+	if s, ok := v.(string); ok && n.kinds&kindString != 0 && !r.literal && IsReference(s) {
 		return ""
 	}
-	if len(n.types) > 0 && !slices.ContainsFunc(n.types, func(t string) bool { return isType(t, v) }) {
+	if n.kinds != 0 && !n.kinds.fit(v) {
 		want := n.types[0]
-		if len(n.types) > 1 {
+		if len(n.types) > 1 && r.quiet == 0 {
 			want = "one of " + strings.Join(n.types, ", ")
 		}
-		return "wrong type: expected " + want + ", got " + r.typeName(v)
+		return r.say("wrong type: expected ", want, ", got ", r.typeName(v))
 	}
 	if msg := r.checkByType(n, v); msg != "" {
 		return msg
 	}
-	if n.enum != nil && !slices.Contains(n.enum, canonical(v)) {
-		return "matches none of the enum values"
+	if n.enum != nil {
+		var buf [64]byte
+		text := appendCanonical(buf[:0], v)
+		if !slices.ContainsFunc(n.enum, func(e string) bool { return e == string(text) }) {
+			return "matches none of the enum values"
+		}
 	}
 	if n.constant != nil && *n.constant != canonical(v) {
 		return "failed to check const value"
@@ -68,7 +89,7 @@ func (r *run) checkByType(n *node, v any) string {
 		}
 		return r.array(n, v)
 	case string:
-		return checkString(n, v)
+		return r.text(n, v)
 	default:
 		if f, ok := number(v); ok {
 			return checkNumber(n, f)
@@ -78,18 +99,27 @@ func (r *run) checkByType(n *node, v any) string {
 }
 
 func (r *run) object(n *node, obj map[string]any) string {
-	for _, p := range n.props {
-		v, ok := obj[p.name]
-		if !ok {
+	var buf [16]string
+	var names []string // sorted
+	if len(obj) > 0 && n.looksAtNames() {
+		names = buf[:0]
+		for name := range obj {
+			names = append(names, name)
+		}
+		slices.Sort(names)
+	}
+	for _, name := range names {
+		p := n.props[name]
+		if p == nil {
 			continue
 		}
-		if msg := r.check(p.node, v); msg != "" {
-			return `property "` + p.name + `" validation failed: ` + msg
+		if msg := r.check(p, obj[name]); msg != "" {
+			return r.say(`property "`, name, `" validation failed: `, msg)
 		}
 	}
 	for _, name := range n.required {
 		if _, ok := obj[name]; !ok {
-			return `property "` + name + `" is required`
+			return r.say(`property "`, name, `" is required`)
 		}
 	}
 	for _, d := range n.dependencies {
@@ -98,16 +128,16 @@ func (r *run) object(n *node, obj map[string]any) string {
 		}
 		for _, name := range d.needs {
 			if _, ok := obj[name]; !ok {
-				return `property "` + name + `" is required when "` + d.prop + `" is set`
+				return r.say(`property "`, name, `" is required when "`, d.prop, `" is set`)
 			}
 		}
 		if d.node != nil {
 			if msg := r.check(d.node, obj); msg != "" {
-				return `failed to validate dependent schema for "` + d.prop + `": ` + msg
+				return r.say(`failed to validate dependent schema for "`, d.prop, `": `, msg)
 			}
 		}
 	}
-	if msg := r.otherProperties(n, obj); msg != "" {
+	if msg := r.otherProperties(n, obj, names); msg != "" {
 		return msg
 	}
 	if len(obj) < n.minProps {
@@ -119,39 +149,34 @@ func (r *run) object(n *node, obj map[string]any) string {
 	return ""
 }
 
-// otherProperties applies the keywords that depend on the names the document chose.
-func (r *run) otherProperties(n *node, obj map[string]any) string {
-	if len(n.patterns) == 0 && !n.closed && n.additional == nil && n.names == nil {
+// otherProperties applies the keywords that depend on the names the document chose, which are names.
+func (r *run) otherProperties(n *node, obj map[string]any, names []string) string {
+	if !n.limitsNames() {
 		return ""
 	}
-	names := make([]string, 0, len(obj))
-	for name := range obj {
-		names = append(names, name)
-	}
-	slices.Sort(names)
 	for _, name := range names {
 		if n.names != nil {
 			if msg := r.check(n.names, name); msg != "" {
-				return `property name "` + name + `" validation failed: ` + msg
+				return r.say(`property name "`, name, `" validation failed: `, msg)
 			}
 		}
-		_, claimed := n.named[name]
+		_, claimed := n.props[name]
 		for _, p := range n.patterns {
 			if !p.pattern.MatchString(name) {
 				continue
 			}
 			claimed = true
 			if msg := r.check(p.node, obj[name]); msg != "" {
-				return "failed to validate " + name + ` (matching "` + p.pattern.String() + `"): ` + msg
+				return r.say("failed to validate ", name, ` (matching "`, p.pattern.String(), `"): `, msg)
 			}
 		}
 		switch {
 		case claimed:
 		case n.closed:
-			return "additional properties forbidden, found " + name
+			return r.say("additional properties forbidden, found ", name)
 		case n.additional != nil:
 			if msg := r.check(n.additional, obj[name]); msg != "" {
-				return "failed to validate additional property " + name + ": " + msg
+				return r.say("failed to validate additional property ", name, ": ", msg)
 			}
 		}
 	}
@@ -179,7 +204,7 @@ func (r *run) array(n *node, arr []any) string {
 			continue
 		}
 		if msg := r.check(sub, v); msg != "" {
-			return "failed to validate item " + strconv.Itoa(i+1) + ": " + msg
+			return r.say("failed to validate item ", strconv.Itoa(i+1), ": ", msg)
 		}
 	}
 	if n.unique && len(arr) > 1 {
@@ -192,13 +217,13 @@ func (r *run) array(n *node, arr []any) string {
 			first[key] = i
 		}
 	}
-	if n.contains != nil && !slices.ContainsFunc(arr, func(v any) bool { return r.check(n.contains, v) == "" }) {
+	if n.contains != nil && !slices.ContainsFunc(arr, func(v any) bool { return r.fits(n.contains, v) }) {
 		return "expect array to contain a matching item"
 	}
 	return ""
 }
 
-func checkString(n *node, s string) string {
+func (r *run) text(n *node, s string) string {
 	if n.minLength > 0 || n.maxLength >= 0 {
 		length := utf8.RuneCountInString(s)
 		if length < n.minLength {
@@ -209,7 +234,7 @@ func checkString(n *node, s string) string {
 		}
 	}
 	if n.pattern != nil && !n.pattern.MatchString(s) {
-		return "failed to match pattern " + quote(n.pattern.String()) + " with " + quote(s)
+		return r.say("failed to match pattern ", quote(n.pattern.String()), " with ", quote(s))
 	}
 	switch n.format { // the contract knows no other formats: they are annotations
 	case "ipv4", "ipv6":
@@ -246,19 +271,19 @@ func isMultiple(f, of float64) bool {
 func (r *run) combined(n *node, v any) string {
 	for i, sub := range n.allOf {
 		if msg := r.check(sub, v); msg != "" {
-			return "allOf " + strconv.Itoa(i+1) + " failed: " + msg
+			return r.say("allOf ", strconv.Itoa(i+1), " failed: ", msg)
 		}
 	}
-	if len(n.anyOf) > 0 && !slices.ContainsFunc(n.anyOf, func(sub *node) bool { return r.check(sub, v) == "" }) {
+	if len(n.anyOf) > 0 && !slices.ContainsFunc(n.anyOf, func(sub *node) bool { return r.fits(sub, v) }) {
 		if n.requiredOnly != "" {
-			return "object matches none of the required: " + n.requiredOnly
+			return r.say("object matches none of the required: ", n.requiredOnly)
 		}
 		return "object matches none of the required"
 	}
 	if len(n.oneOf) > 0 {
 		match := -1
 		for i, sub := range n.oneOf {
-			if r.check(sub, v) != "" {
+			if !r.fits(sub, v) {
 				continue
 			}
 			if match >= 0 {
@@ -270,15 +295,15 @@ func (r *run) combined(n *node, v any) string {
 			return "value should match only one schema, but matches none"
 		}
 	}
-	if n.not != nil && r.check(n.not, v) == "" {
+	if n.not != nil && r.fits(n.not, v) {
 		return "value wasn't supposed to match schema"
 	}
 	if n.cond != nil {
-		holds := r.check(n.cond, v) == ""
-		if holds && n.then != nil && r.check(n.then, v) != "" {
+		holds := r.fits(n.cond, v)
+		if holds && n.then != nil && !r.fits(n.then, v) {
 			return "then clause did not match"
 		}
-		if !holds && n.orElse != nil && r.check(n.orElse, v) != "" {
+		if !holds && n.orElse != nil && !r.fits(n.orElse, v) {
 			return "else clause did not match"
 		}
 	}
@@ -292,21 +317,45 @@ func IsReference(s string) bool {
 	return strings.HasPrefix(s, secret) || len(s) >= len(env) && strings.EqualFold(s[:len(env)], env)
 }
 
-func isType(want string, v any) bool {
+// kinds is a set of the types that a schema can ask for.
+type kinds uint8
+
+const (
+	kindObject kinds = 1 << iota
+	kindArray
+	kindString
+	kindBoolean
+	kindNull
+	kindNumber
+	kindInteger
+)
+
+// kindsOf returns the set of the types with these names.
+func kindsOf(names []string) (k kinds) {
+	for i, name := range [...]string{"object", "array", "string", "boolean", "null", "number", "integer"} {
+		if slices.Contains(names, name) {
+			k |= 1 << i
+		}
+	}
+	return k
+}
+
+// fit says whether v is of one of the types.
+func (k kinds) fit(v any) bool {
 	switch v := v.(type) {
 	case map[string]any:
-		return want == "object" || want == "array" && len(v) == 0
+		return k&kindObject != 0 || k&kindArray != 0 && len(v) == 0
 	case []any:
-		return want == "array" || want == "object" && len(v) == 0
+		return k&kindArray != 0 || k&kindObject != 0 && len(v) == 0
 	case string:
-		return want == "string"
+		return k&kindString != 0
 	case bool:
-		return want == "boolean"
+		return k&kindBoolean != 0
 	case nil:
-		return want == "null"
+		return k&kindNull != 0
 	}
 	f, ok := number(v)
-	return ok && (want == "number" || want == "integer" && f == math.Trunc(f) && !math.IsInf(f, 0))
+	return ok && (k&kindNumber != 0 || k&kindInteger != 0 && f == math.Trunc(f) && !math.IsInf(f, 0))
 }
 
 // typeName names the type of v as the contract does: in the words of Lua.

@@ -16,16 +16,15 @@ type node struct {
 	never bool  // the schema false
 	ref   *node // set: nothing else counts (draft 7)
 
-	types   []string // empty: any type
-	strings bool     // types contains "string"
+	types []string // empty: any type
+	kinds kinds    // the same
 
 	// objects
-	props        []property          // sorted by name
-	named        map[string]struct{} // the names in props
-	required     []string            // in the schema's order
-	dependencies []dependency        // sorted by property
-	patterns     []patternProperty   // sorted by pattern
-	closed       bool                // additionalProperties is false
+	props        map[string]*node
+	required     []string          // in the schema's order
+	dependencies []dependency      // sorted by property
+	patterns     []patternProperty // sorted by pattern
+	closed       bool              // additionalProperties is false
 	additional   *node
 	names        *node
 	minProps     int
@@ -57,11 +56,6 @@ type node struct {
 	requiredOnly        string // anyOf whose branches are all a bare "required": the list of them, as told to the operator
 	not                 *node
 	cond, then, orElse  *node
-}
-
-type property struct {
-	name string
-	node *node
 }
 
 // dependency says what else must hold when prop is present: either the names in needs, or node for the whole object.
@@ -104,7 +98,7 @@ func (b *builder) build(s *jsonschema.Schema) (*node, error) {
 	}
 	if s.Types != nil {
 		n.types = s.Types.ToStrings()
-		n.strings = slices.Contains(n.types, "string")
+		n.kinds = kindsOf(n.types)
 	}
 	if s.Enum != nil {
 		n.enum = make([]string, 0, len(s.Enum.Values))
@@ -130,16 +124,14 @@ func (b *builder) object(n *node, s *jsonschema.Schema) error {
 	n.required = s.Required
 	limit(&n.minProps, s.MinProperties)
 	limit(&n.maxProps, s.MaxProperties)
-	n.named = make(map[string]struct{}, len(s.Properties))
+	n.props = make(map[string]*node, len(s.Properties))
 	for name, sub := range s.Properties {
 		p, err := b.build(sub)
 		if err != nil {
 			return err
 		}
-		n.props = append(n.props, property{name, p})
-		n.named[name] = struct{}{}
+		n.props[name] = p
 	}
-	slices.SortFunc(n.props, func(a, b property) int { return cmp.Compare(a.name, b.name) })
 	for re, sub := range s.PatternProperties {
 		p, err := b.build(sub)
 		if err != nil {
@@ -333,6 +325,14 @@ func refuseCycles(root *node) error {
 	return walk(root)
 }
 
+// looksAtNames says that n has to do with what the members of an object are called, limitsNames that it has a word on those that it does
+// not name.
+func (n *node) looksAtNames() bool { return len(n.props) > 0 || n.limitsNames() }
+
+func (n *node) limitsNames() bool {
+	return len(n.patterns) > 0 || n.closed || n.additional != nil || n.names != nil
+}
+
 // samePlace lists the schemas that n applies to the value that it is applied to itself.
 func (n *node) samePlace() []*node {
 	list := []*node{n.ref, n.not, n.cond, n.then, n.orElse}
@@ -350,7 +350,7 @@ func (n *node) deeper() []*node {
 	list := []*node{n.additional, n.names, n.items, n.rest, n.contains}
 	list = append(list, n.tuple...)
 	for _, p := range n.props {
-		list = append(list, p.node)
+		list = append(list, p)
 	}
 	for _, p := range n.patterns {
 		list = append(list, p.node)

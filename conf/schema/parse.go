@@ -155,7 +155,7 @@ func (p *parser) text() (string, bool) {
 	return unquote(b)
 }
 
-// name is text for the name of a member: those that every document has are not copied again and again.
+// name is text for the name of a member: those that many documents have are not copied again and again.
 func (p *parser) name() (string, bool) {
 	b, plain, ok := p.token()
 	switch {
@@ -165,18 +165,10 @@ func (p *parser) name() (string, bool) {
 		return unquote(b)
 	}
 	b = inner(b)
-	for i := range frequent {
-		if string(b) == frequent[i] {
-			return frequent[i], true
-		}
+	if name := frequent(b); name != "" {
+		return name, true
 	}
 	return string(b), true
-}
-
-// frequent are names of members, the most frequent first.
-var frequent = [...]string{
-	"id", "uri", "plugins", "host", "upstream_id", "service_id", "name", "create_time", "update_time", "desc", "nodes", "type", "upstream", "uris",
-	"hosts", "key", "methods", "labels", "priority", "status", "headers", "set", "weight", "username", "_meta",
 }
 
 func inner(quoted []byte) []byte {
@@ -219,4 +211,127 @@ func (p *parser) number() (any, bool) {
 		return nil, false
 	}
 	return json.Number(p.raw[start:p.pos]), true
+}
+
+// frequent returns b when it is one of the names that documents have again and again, else "".
+func frequent(b []byte) string {
+	switch string(b) {
+	case "id":
+		return "id"
+	case "uri":
+		return "uri"
+	case "uris":
+		return "uris"
+	case "host":
+		return "host"
+	case "hosts":
+		return "hosts"
+	case "name":
+		return "name"
+	case "desc":
+		return "desc"
+	case "labels":
+		return "labels"
+	case "plugins":
+		return "plugins"
+	case "upstream":
+		return "upstream"
+	case "upstream_id":
+		return "upstream_id"
+	case "service_id":
+		return "service_id"
+	case "plugin_config_id":
+		return "plugin_config_id"
+	case "methods":
+		return "methods"
+	case "priority":
+		return "priority"
+	case "status":
+		return "status"
+	case "vars":
+		return "vars"
+	case "timeout":
+		return "timeout"
+	case "create_time":
+		return "create_time"
+	case "update_time":
+		return "update_time"
+	case "type":
+		return "type"
+	case "nodes":
+		return "nodes"
+	case "weight":
+		return "weight"
+	case "port":
+		return "port"
+	case "scheme":
+		return "scheme"
+	case "key":
+		return "key"
+	case "hash_on":
+		return "hash_on"
+	case "pass_host":
+		return "pass_host"
+	case "retries":
+		return "retries"
+	case "username":
+		return "username"
+	case "_meta":
+		return "_meta"
+	case "disable":
+		return "disable"
+	case "filter":
+		return "filter"
+	case "headers":
+		return "headers"
+	case "set":
+		return "set"
+	case "add":
+		return "add"
+	case "remove":
+		return "remove"
+	case "regex_uri":
+		return "regex_uri"
+	case "count":
+		return "count"
+	case "time_window":
+		return "time_window"
+	case "rejected_code":
+		return "rejected_code"
+	case "policy":
+		return "policy"
+	case "key_type":
+		return "key_type"
+	case "rate":
+		return "rate"
+	case "burst":
+		return "burst"
+	case "rules":
+		return "rules"
+	case "weighted_upstreams":
+		return "weighted_upstreams"
+	case "limit-count":
+		return "limit-count"
+	case "limit-req":
+		return "limit-req"
+	case "limit-conn":
+		return "limit-conn"
+	case "proxy-rewrite":
+		return "proxy-rewrite"
+	case "response-rewrite":
+		return "response-rewrite"
+	case "traffic-split":
+		return "traffic-split"
+	case "prometheus":
+		return "prometheus"
+	case "key-auth":
+		return "key-auth"
+	case "jwt-auth":
+		return "jwt-auth"
+	case "basic-auth":
+		return "basic-auth"
+	case "cors":
+		return "cors"
+	}
+	return ""
 }

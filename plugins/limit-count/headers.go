@@ -13,6 +13,12 @@ import (
 // headers are the names of the quota headers.
 type headers struct{ limit, remaining, reset []byte }
 
+// defaultNames are those without a plugin_metadata document.
+func defaultNames() headers {
+	h, _ := headerNames(nil)
+	return h
+}
+
 // headerNames are the names that the plugin_metadata document gives, which may be nil. What is no name of a header is passed over.
 func headerNames(metadata []byte) (h headers, err error) {
 	names := struct {

@@ -37,6 +37,7 @@ func newCounters(wait time.Duration) *counters {
 		tallies: sync.OnceValue(redis.NewTallies),
 		pool:    redis.NewPool("plugin-limit-count:v1:", wait),
 		groups:  newGroups(),
+		names:   defaultNames(),
 	}
 }
 
@@ -47,6 +48,7 @@ type counters struct {
 	tallies func() redis.Tallies // of what goes to redis now and then
 	pool    *redis.Pool
 	groups  *groups
+	names   headers // without plugin_metadata
 }
 
 func (c *counters) kind() phase.Kind {
@@ -93,9 +95,11 @@ func (c *counters) build(conf []byte, env phase.Env) (any, error) {
 	}
 	p := &plugin{clock: c.clock, windows: c.windows(), pass: doc.pass, quiet: doc.quiet, groups: c.groups}
 	p.rejection = limit.NewRejection(doc.rejectedCode, doc.rejectedMsg)
-	names, err := headerNames(env.Metadata())
-	if err != nil {
-		return nil, err
+	names := c.names
+	if metadata := env.Metadata(); len(metadata) > 0 {
+		if names, err = headerNames(metadata); err != nil {
+			return nil, err
+		}
 	}
 	for i, r := range doc.rules {
 		built := rule{sliding: doc.sliding, headers: names.with(r.prefix)}

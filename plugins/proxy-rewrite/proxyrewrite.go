@@ -3,6 +3,7 @@
 package proxyrewrite
 
 import (
+	"headgate/conf/schema"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/rewrite"
 )
@@ -13,13 +14,27 @@ func Kind() phase.Kind {
 		Name:     "proxy-rewrite",
 		Priority: 1008,
 		Schema:   rewrite.Schema(),
-		Validate: rewrite.Validate,
+		Validate: validate,
 		Build:    build,
 	}
 }
 
+func validate(conf []byte) error {
+	_, err := compile(conf)
+	return err
+}
+
+func compile(conf []byte) (*rewrite.Rewriter, error) {
+	v, err := schema.DecodeJSON(conf)
+	if err != nil {
+		return nil, err
+	}
+	doc, _ := v.(map[string]any) // the empty array is also the empty object
+	return rewrite.CompileDecoded(doc)
+}
+
 func build(conf []byte, _ phase.Env) (any, error) {
-	r, err := rewrite.Compile(conf)
+	r, err := compile(conf)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -100,6 +99,7 @@ func readLines(h map[string]any) (lines []line, err error) {
 	if !added && !isSet && !removed {
 		set = h
 	}
+	lines = make([]line, 0, len(add)+len(set)+len(remove))
 	keep := func(op lineOp, name, value string) {
 		l, failed := newLine(op, name, value)
 		if failed != nil && err == nil {
@@ -112,7 +112,12 @@ func readLines(h map[string]any) (lines []line, err error) {
 		name, value, _ := strings.Cut(text, ":")
 		keep(lineAdd, strings.TrimSpace(name), strings.TrimLeft(value, " \t"))
 	}
-	for _, name := range slices.Sorted(maps.Keys(set)) {
+	names := make([]string, 0, len(set))
+	for name := range set {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
 		text, _ := headerline.Text(set[name])
 		keep(lineSet, name, text)
 	}

@@ -29,6 +29,9 @@ func newLine(op lineOp, name, value string) (line, error) {
 		return l, errHeaderName
 	case !wire.ValidValue([]byte(value)):
 		return l, errHeaderValue
+	case vars.Literal(value):
+		l.static = []byte(value)
+		return l, nil
 	}
 	t, err := vars.Compile(value)
 	if err != nil {

@@ -4,7 +4,6 @@ import "headgate/proxy/fault"
 
 // Chain is the plugins of one document, or of all global rules, split by phase and sorted. It is built once and immutable.
 type Chain struct {
-	Names     []string // every plugin, in the order of execution
 	Rewriters []Rewriter
 	Accessors []Accessor
 	Senders   []Sender
@@ -15,106 +14,71 @@ type Chain struct {
 	Finishers  []Finisher
 	Closers    []Closer
 
-	choosers []chooser       // the Chunkers again, as those who are asked before
-	places   [phases][]place // of the instances of each phase, in the same order
-	has      kindSet         // the plugins that the document configures, even to switch them off
-	runs     kindSet         // those that are switched on
-	slots    SlotRange
+	choosers []chooser // the Chunkers again, as those who are asked before
+	*layout
+	slots SlotRange
 }
-
-// The phases, as indices of Chain.places.
-const (
-	rewritePhase = iota
-	accessPhase
-	sendPhase
-	receivePhase
-	responsePhase
-	chunkPhase
-	donePhase
-	phases
-)
-
-// place is where an instance stands among those of other chains.
-type place struct {
-	priority int
-	kind     uint8
-}
-
-// kindSet is a set of plugin kinds.
-type kindSet [4]uint64
-
-func (s *kindSet) add(kind uint8)           { s[kind>>6] |= 1 << (kind & 63) }
-func (s *kindSet) contains(kind uint8) bool { return s[kind>>6]>>(kind&63)&1 != 0 }
 
 // NewChain splits instances, which are in the order of execution, by the phases they implement.
 func NewChain(instances []Instance) *Chain { return NewChainOf(instances, nil, SlotRange{}) }
 
 // NewChainOf is NewChain for a document that also switches the kinds off off; slots is what the instances have reserved.
 func NewChainOf(instances []Instance, off []uint8, slots SlotRange) *Chain {
-	c := &Chain{slots: slots}
-	for _, k := range off {
-		c.has.add(k)
-	}
+	return (*Layouts)(nil).NewChain(instances, off, slots)
+}
+
+// NewChain is NewChainOf for a chain that may have much in common with others.
+func (l *Layouts) NewChain(instances []Instance, off []uint8, slots SlotRange) *Chain {
+	var buf [16]phaseSet
+	in := buf[:0]
 	for n := range instances {
-		i := &instances[n]
-		c.Names = append(c.Names, i.Name)
-		c.has.add(i.Kind)
-		c.runs.add(i.Kind)
-		at := place{i.Priority, i.Kind}
-		if v, ok := i.Plugin.(Rewriter); ok {
-			if i.guarded() {
-				v = guardedRewriter{i, v}
-			}
-			c.Rewriters, c.places[rewritePhase] = append(c.Rewriters, v), append(c.places[rewritePhase], at)
-		}
-		if v, ok := i.Plugin.(Accessor); ok {
-			if i.guarded() {
-				v = guardedAccessor{i, v}
-			}
-			c.Accessors, c.places[accessPhase] = append(c.Accessors, v), append(c.places[accessPhase], at)
-		}
-		if v, ok := i.Plugin.(Sender); ok {
-			if i.guarded() {
-				v = guardedSender{i, v}
-			}
-			c.Senders, c.places[sendPhase] = append(c.Senders, v), append(c.places[sendPhase], at)
-		}
-		if v, ok := i.Plugin.(Finisher); ok {
-			if i.guarded() {
-				v = guardedFinisher{i, v}
-			}
-			c.Finishers, c.places[donePhase] = append(c.Finishers, v), append(c.places[donePhase], at)
-		}
+		in = append(in, phasesOf(instances[n].Plugin))
 	}
+	c := &Chain{layout: l.of(instances, off, in), slots: slots}
+	c.Rewriters = members(c, rewritePhase, instances, in, func(i *Instance, v Rewriter) Rewriter { return guardedRewriter{i, v} })
+	c.Accessors = members(c, accessPhase, instances, in, func(i *Instance, v Accessor) Accessor { return guardedAccessor{i, v} })
+	c.Senders = members(c, sendPhase, instances, in, func(i *Instance, v Sender) Sender { return guardedSender{i, v} })
+	c.Receivers = members(c, receivePhase, instances, in, func(i *Instance, v Receiver) Receiver { return guardedReceiver{i, v} })
+	c.Responders = members(c, responsePhase, instances, in, func(i *Instance, v Responder) Responder { return guardedResponder{i, v} })
+	c.Chunkers = members(c, chunkPhase, instances, in, func(i *Instance, v Chunker) Chunker {
+		wants, _ := v.(Chooser)
+		return guardedChunker{i, v, chooser{wants}}
+	})
+	for _, v := range c.Chunkers {
+		wants, _ := v.(Chooser)
+		c.choosers = append(c.choosers, chooser{wants})
+	}
+	c.Finishers = members(c, donePhase, instances, in, func(i *Instance, v Finisher) Finisher { return guardedFinisher{i, v} })
 	for n := len(instances) - 1; n >= 0; n-- {
-		i := &instances[n]
-		at := place{i.Priority, i.Kind}
-		if v, ok := i.Plugin.(Receiver); ok {
-			if i.guarded() {
-				v = guardedReceiver{i, v}
-			}
-			c.Receivers, c.places[receivePhase] = append(c.Receivers, v), append(c.places[receivePhase], at)
-		}
-		if v, ok := i.Plugin.(Responder); ok {
-			if i.guarded() {
-				v = guardedResponder{i, v}
-			}
-			c.Responders, c.places[responsePhase] = append(c.Responders, v), append(c.places[responsePhase], at)
-		}
-		if v, ok := i.Plugin.(Chunker); ok {
-			wants, _ := v.(Chooser)
-			if i.guarded() {
-				g := guardedChunker{i, v, chooser{wants}}
-				v, wants = g, g
-			}
-			c.choosers = append(c.choosers, chooser{wants})
-			c.Chunkers, c.places[chunkPhase] = append(c.Chunkers, v), append(c.places[chunkPhase], at)
-		}
-		if v, ok := i.Plugin.(Closer); ok {
+		if v, ok := instances[n].Plugin.(Closer); ok {
 			c.Closers = append(c.Closers, v)
 		}
 	}
 	return c
+}
+
+// members are the instances that take part in a phase, in their order there, each behind its guard if it needs one. in are the phases of
+// each instance.
+func members[P any](c *Chain, phase int, instances []Instance, in []phaseSet, guard func(*Instance, P) P) []P {
+	if len(c.places[phase]) == 0 {
+		return nil
+	}
+	list := make([]P, 0, len(c.places[phase]))
+	for n := range instances {
+		if lastFirst(phase) {
+			n = len(instances) - 1 - n
+		}
+		if !in[n].contains(phase) {
+			continue
+		}
+		i := &instances[n]
+		v := i.Plugin.(P)
+		if i.guarded() {
+			v = guard(i, v)
+		}
+		list = append(list, v)
+	}
+	return list
 }
 
 // RewriteGlobal runs the rewrite phase of the global rules and says whether to go on.

@@ -61,6 +61,42 @@ func TestManyRules(t *testing.T) {
 	}
 }
 
+// A table that has lost most of its rules gives most of its memory back, and one that is loaded at once takes no more than one that grew.
+func TestPlaces(t *testing.T) {
+	const count = 5000
+	rules := make([]rule, count)
+	var ids []string
+	for i := range rules {
+		rules[i] = rule{ID: fmt.Sprint(i), URIs: []string{fmt.Sprintf("/%d", i)}, Target: fmt.Sprint(i)}
+		ids = append(ids, rules[i].ID)
+	}
+	places := func(table *Table[string]) (n int) {
+		for _, s := range table.buckets.shelves {
+			if s != nil {
+				n += len(s.rows) * rowSize
+			}
+		}
+		return n
+	}
+	loaded := mustWith(t, New[string](HostURI), nil, rules...)
+	grown := New[string](HostURI)
+	for part := range 50 {
+		grown = mustWith(t, grown, nil, rules[part*count/50:(part+1)*count/50]...)
+	}
+	for name, table := range map[string]*Table[string]{"loaded": loaded, "grown": grown} {
+		if n := places(table); n < count*8/7 || n > count*8/5 {
+			t.Errorf("%s: %d places for %d buckets", name, n, count)
+		}
+		for part := range 10 { // each part is an edit of its own
+			table = mustWith(t, table, ids[part*count/10:(part+1)*count/10-10])
+		}
+		checkBuckets(t, table)
+		if n := places(table); n > 100*3+fan*2*traySize {
+			t.Errorf("%s: %d places for 100 buckets", name, n)
+		}
+	}
+}
+
 // Whatever is stored: every stored prefix of a path is looked for, and from the longest to the shortest.
 func TestSizes(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))

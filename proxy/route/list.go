@@ -3,8 +3,10 @@ package route
 import "slices"
 
 // owner marks the values that one edit created. They may be changed in place until the edit is published, everything else is copied
-// first. The byte keeps the addresses of two owners distinct.
-type owner struct{ _ byte }
+// first.
+type owner struct {
+	share int // how many buckets a shelf may come to hold, as far as is known; it also keeps the addresses of two owners distinct
+}
 
 // listed is a candidate with what its path has to fit beyond the stored text.
 type listed[T any] struct {

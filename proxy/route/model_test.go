@@ -291,16 +291,33 @@ func checkBuckets(t *testing.T, table *Table[string]) {
 		t.Fatalf("sizes %v, want %v", table.sizes.counts, stored)
 	}
 	for _, s := range table.buckets.shelves {
-		for i := 0; s != nil && i < fan; i++ {
-			p := &s.pages[i]
-			used := len(slices.DeleteFunc(slices.Clone(p.index), func(cell uint32) bool { return cell == 0 }))
-			if used != len(p.buckets) || used*4 > len(p.index)*3 {
-				t.Fatalf("a page of %d buckets has %d of %d cells in use", len(p.buckets), used, len(p.index))
-			}
-			for n := range p.buckets {
-				checkBucket(t, table, &p.buckets[n])
-			}
+		if s != nil {
+			checkShelf(t, table, s)
 		}
+	}
+}
+
+func checkShelf(t *testing.T, table *Table[string], s *shelf[string]) {
+	t.Helper()
+	used, gone := 0, 0
+	for i := range len(s.rows) * rowSize {
+		switch r := s.rows[i/rowSize]; r.tag(i % rowSize) {
+		case freePlace:
+		case gonePlace:
+			if gone++; r.hasFree() {
+				t.Fatalf("a row with a free place remembers that one was given up")
+			}
+		default:
+			used++
+			checkBucket(t, table, s.at(i))
+			continue
+		}
+		if c := s.trays[i/traySize]; c != nil && c[i%traySize] != (bucket[string]{}) {
+			t.Fatalf("place %d of a shelf is empty and has %+v", i, c[i%traySize])
+		}
+	}
+	if used == 0 || used != s.used || gone != s.gone || (used+gone)*8 > len(s.rows)*rowSize*7 {
+		t.Fatalf("of %d places %d are used and %d given up; counted are %d and %d", len(s.rows)*rowSize, used, gone, s.used, s.gone)
 	}
 }
 

@@ -59,6 +59,9 @@ func (t *Table[T]) All(yield func(Rule[T]) bool) {
 func (t *Table[T]) With(remove []string, put []Rule[T]) (*Table[T], error) {
 	next := *t
 	x := edit[T]{t: &next, own: new(owner)}
+	if len(put) > t.n { // each shelf grows once instead of step by step
+		x.own.share = len(put) / fan
+	}
 	for _, id := range remove {
 		x.remove(id)
 	}

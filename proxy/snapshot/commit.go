@@ -11,6 +11,7 @@ func (st *Stage) Commit(revision uint64) {
 	c := st.c
 	before := c.live.Current()
 	c.serial++
+	c.routes, c.deps = roomFor(c.routes, len(st.routes)), roomFor(c.deps, len(st.routes))
 	var removed, labels []string // ids, and what the label route of their series may be
 	for key, r := range st.routes {
 		if r == nil {
@@ -66,6 +67,16 @@ func (st *Stage) Commit(revision uint64) {
 	for _, p := range st.parts() {
 		p.run()
 	}
+}
+
+// roomFor returns m, or a copy of it when by more would make it grow step by step.
+func roomFor[V any](m map[string]V, by int) map[string]V {
+	if by <= 2*len(m)+fewAtOnce {
+		return m
+	}
+	roomy := make(map[string]V, len(m)+by)
+	maps.Copy(roomy, m)
+	return roomy
 }
 
 // parts are what the stage has compiled.
@@ -191,9 +202,8 @@ func (st *Stage) commitRoute(key string, r *Route) {
 	}
 	if r == nil {
 		delete(c.routes, key)
-		delete(c.order, key)
 	} else {
-		after, c.routes[key], c.order[key] = &r.part, r, st.order[key]
+		after, c.routes[key] = &r.part, r
 	}
 	if delete(c.hidden, key); r != nil && !r.listed {
 		c.hidden[key] = r

@@ -16,14 +16,15 @@ import (
 // defaultBranch names an upstream that has no name of its own.
 const defaultBranch = "default"
 
-// compileRoute compiles the route document key together with everything it refers to. check may be nil, see Edit.
-func (st *Stage) compileRoute(key string, raw []byte, check func(doc map[string]any) error) (*Route, error) {
+// compileRoute compiles the route document key together with everything it refers to. order is its place among equals; check may be nil,
+// see Edit.
+func (st *Stage) compileRoute(key string, raw []byte, order uint64, check func(key string, doc map[string]any) error) (*Route, error) {
 	decoded, err := resource.DecodeObject(raw)
 	if err != nil {
 		return nil, err
 	}
 	if check != nil {
-		if err := check(decoded); err != nil {
+		if err := check(key, decoded); err != nil {
 			return nil, refusal{err}
 		}
 	}
@@ -38,7 +39,7 @@ func (st *Stage) compileRoute(key string, raw []byte, check func(doc map[string]
 	r := &Route{Route: phase.Route{ID: id, Name: doc.Name, Key: key}, listed: doc.Status == 1}
 	r.Compiled = r
 	r.guarded(st.c.opt.Hub.Gates())
-	b := &routeBuilder{builder: builder{st: st, unit: key, p: &r.part, timeout: doc.Timeout}, doc: doc, r: r}
+	b := &routeBuilder{builder: builder{st: st, unit: key, p: &r.part, timeout: doc.Timeout}, doc: doc, r: r, order: order}
 	b.route = b
 	if prev := st.c.routes[key]; prev != nil {
 		b.prev = &prev.part
@@ -55,6 +56,7 @@ type routeBuilder struct {
 	builder
 	r       *Route
 	doc     *resource.Route
+	order   uint64
 	serves  *resource.Service   // nil without one
 	config  *resource.PluginSet // nil without one
 	counted bool
@@ -192,7 +194,7 @@ func (b *routeBuilder) rule() error {
 	}
 	b.r.rule = route.Rule[*Route]{
 		ID: b.r.Key, URIs: b.doc.URIs, Hosts: b.hosts(), Methods: methods, Priority: b.doc.Priority,
-		RemoteAddrs: remotes, Order: b.st.order[b.r.Key], Target: b.r,
+		RemoteAddrs: remotes, Order: b.order, Target: b.r,
 	}
 	// A rule that the router refuses must be found out here: in the table of all, it would take the others down with it.
 	return b.r.rule.Check(b.st.c.opt.Mode)

@@ -86,8 +86,8 @@ func TestReferencesComeAndGo(t *testing.T) {
 		t.Fatalf("without the service: %v", got.Missing)
 	}
 	r.put("routes/1", "")
-	if len(r.c.users)+len(r.c.deps)+len(r.c.order)+len(r.c.routes)+len(r.refs()) != 0 {
-		t.Errorf("left behind: users %v, deps %v, order %v, pools %v", r.c.users, r.c.deps, r.c.order, r.refs())
+	if len(r.c.users)+len(r.c.deps)+len(r.c.routes)+len(r.refs()) != 0 {
+		t.Errorf("left behind: users %v, deps %v, pools %v", r.c.users, r.c.deps, r.refs())
 	}
 }
 

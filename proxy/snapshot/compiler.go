@@ -48,10 +48,10 @@ type Compiler struct {
 	deps      map[string][]string        // unit -> keys of the documents it is made of, and of those it would be if they existed
 	users     map[string]map[string]bool // deps, the other way round
 	left      map[string][]byte          // the latest version of documents of which it does not compile
-	order     map[string]uint64          // route key -> place among equals
 	state     map[string]map[string]any  // owner -> what its plugins keep by identity, see phase.Env.Shared
-	nextOrder uint64
+	nextOrder uint64                     // place of a new route among equals
 	table     *route.Table[*Route]
+	layouts   phase.Layouts // of all chains
 	registry  registry
 	serial    uint64
 	graves    graveyard
@@ -67,12 +67,14 @@ type kind struct {
 	schema   *schema.Schema
 	consumer *schema.Schema // nil unless it is for authentication
 	metadata *schema.Schema // nil when it has none
+	about    string         // key of the document with its metadata
 }
 
 // shared is an upstream that several routes use. It is closed when its document has another one or none, and no route in force was
 // compiled with it any more: a route that does not compile with the next version keeps this one alive.
 type shared struct {
 	*upstream.Upstream
+	key      string // of the document
 	born     uint64
 	routes   int // in force that use it
 	replaced bool
@@ -83,7 +85,7 @@ func NewCompiler(live *Live, opt Options) (*Compiler, error) {
 	c := &Compiler{
 		opt: opt, live: live, kinds: map[string]*kind{},
 		routes: map[string]*Route{}, names: map[string]int{}, hidden: map[string]*Route{}, upstreams: map[string]*shared{},
-		deps: map[string][]string{}, users: map[string]map[string]bool{}, left: map[string][]byte{}, order: map[string]uint64{}, state: map[string]map[string]any{},
+		deps: map[string][]string{}, users: map[string]map[string]bool{}, left: map[string][]byte{}, state: map[string]map[string]any{},
 		consumers: map[string]*consumer{}, groups: map[string]*group{}, folders: map[string]map[string]bool{},
 		table: route.New[*Route](opt.Mode), registry: newRegistry(), certs: map[string]*Certificate{}, tickets: &tls.Config{},
 	}
@@ -113,7 +115,7 @@ func NewCompiler(live *Live, opt Options) (*Compiler, error) {
 const maxKinds = 256
 
 func newKind(k phase.Kind, number uint8) (*kind, error) {
-	made := &kind{Kind: k, number: number}
+	made := &kind{Kind: k, number: number, about: "plugin_metadata/" + k.Name}
 	raw, err := schema.WithMeta(k.Schema)
 	if err == nil {
 		made.schema, err = schema.Compile(k.Name, raw, resource.SchemaRefs()...)
@@ -175,6 +177,11 @@ func (c *Compiler) Close() {
 
 // CheckPlugin validates one plugin configuration, _meta included (contract sections 1.6 and 1.7). conf is decoded JSON.
 func (c *Compiler) CheckPlugin(name string, conf any, use resource.Use) error {
+	return c.checkPlugin(name, conf, nil, use)
+}
+
+// checkPlugin is CheckPlugin; text is conf as JSON, nil when nobody has made it yet.
+func (c *Compiler) checkPlugin(name string, conf any, text []byte, use resource.Use) error {
 	k := c.kinds[name]
 	if k == nil {
 		return errors.New("unknown plugin [" + name + "]")
@@ -194,11 +201,13 @@ func (c *Compiler) CheckPlugin(name string, conf any, use resource.Use) error {
 	if validate == nil {
 		return nil
 	}
-	raw, err := resource.Encode(withoutMeta(conf))
-	if err != nil {
-		return err
+	if text == nil || hasMeta(conf) {
+		var err error
+		if text, err = resource.Encode(withoutMeta(conf)); err != nil {
+			return err
+		}
 	}
-	return validate(raw)
+	return validate(text)
 }
 
 // Plugin says how the gateway stands to a plugin name.

@@ -27,7 +27,7 @@ func (e *env) Route() *phase.Route {
 }
 
 func (e *env) Metadata() []byte {
-	key := "plugin_metadata/" + e.plugin
+	key := e.st.c.kinds[e.plugin].about
 	e.depends(key)
 	return e.st.get(key)
 }
@@ -123,7 +123,7 @@ func (e *env) BranchCounter(branch string) phase.Counter {
 
 func (e *env) BranchGate(branch string) *balancer.Gate {
 	g := e.st.c.opt.Hub.Gates().Acquire(balancer.Target{Scope: balancer.OfBranch, Owner: e.owner, Name: branch})
-	e.p.gates = append(e.p.gates, g)
+	e.p.nested = append(e.p.nested, branchGate{g})
 	return g
 }
 

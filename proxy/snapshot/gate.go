@@ -7,6 +7,12 @@ import (
 	"headgate/proxy/phase"
 )
 
+// branchGate is the use of a branch's gate by a part.
+type branchGate struct{ *balancer.Gate }
+
+// Close implements phase.Closer.
+func (g branchGate) Close() { g.Release() }
+
 // routeGate is the gate of a route. Most routes have none: it is made when a breaker or an operator asks for it.
 type routeGate struct {
 	set  *balancer.Gates

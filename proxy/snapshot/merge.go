@@ -79,13 +79,10 @@ func metaOf(conf any, priority int) (meta, error) {
 
 // withoutMeta leaves out _meta, which the compiler handles and no plugin knows.
 func withoutMeta(conf any) any {
-	m, ok := conf.(map[string]any)
-	if !ok {
+	if !hasMeta(conf) {
 		return conf
 	}
-	if _, has := m["_meta"]; !has {
-		return conf
-	}
+	m := conf.(map[string]any)
 	plain := make(map[string]any, len(m))
 	for k, v := range m {
 		if k != "_meta" {
@@ -93,6 +90,12 @@ func withoutMeta(conf any) any {
 		}
 	}
 	return plain
+}
+
+func hasMeta(conf any) bool {
+	m, _ := conf.(map[string]any)
+	_, has := m["_meta"]
+	return has
 }
 
 // compilePredicate compiles decoded vars. The empty object is the empty array (contract section 1.6).

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 
-	"headgate/balancer"
 	"headgate/conf/resource"
 	"headgate/proxy/phase"
 	"headgate/proxy/upstream"
@@ -24,14 +23,12 @@ type part struct {
 	unit    string                        // see builder.unit
 	inline  map[string]*upstream.Upstream // by part of the document
 	uses    []*shared
-	nested  []phase.Closer // instances that plugins have built, see phase.Env.Plugin
+	nested  []phase.Closer // instances that plugins have built, see phase.Env.Plugin, and what they use of the hub
 	start   []func(done <-chan struct{})
 	stop    chan struct{} // nil as long as nothing was started
 	running sync.WaitGroup
 	born    uint64
-
-	gates []*balancer.Gate // of branches
-	guard routeGate        // of a route
+	guard   routeGate // of a route
 }
 
 // close ends the goroutines that the plugins run, waits for them, and closes the plugins, last to first, and the upstreams of their own.
@@ -50,9 +47,6 @@ func (p *part) close() {
 	}
 	for _, u := range p.inline {
 		u.Close()
-	}
-	for _, g := range p.gates {
-		g.Release()
 	}
 	p.guard.release()
 }
@@ -134,11 +128,12 @@ func (st *Stage) warn(format string, args ...any) {
 
 // shared returns the upstream that the document key holds, with the clocks of the route, nil when there is none.
 func (b *builder) shared(key string) *upstream.Upstream {
-	b.depends(key)
 	s := b.st.shared(key)
 	if s == nil {
+		b.depends(key)
 		return nil
 	}
+	b.depends(s.key) // which all its users share
 	if !slices.Contains(b.p.uses, s) {
 		b.p.uses = append(b.p.uses, s)
 	}
@@ -181,6 +176,7 @@ type configured struct {
 
 // configure adds the plugins of the document owner to list, but for those that list has already: what comes first wins.
 func (b *builder) configure(list []configured, plugins []resource.Plugin, owner string) ([]configured, error) {
+	list = slices.Grow(list, len(plugins))
 	for _, p := range plugins {
 		if slices.ContainsFunc(list, func(q configured) bool { return q.name == p.Name }) {
 			continue
@@ -241,7 +237,7 @@ func (b *builder) chain(list []configured, global bool) (failed string, err erro
 		instances = append(instances, i)
 	}
 	if len(instances)+len(off) > 0 { // also after an error: what was built is closed with the chain
-		b.p.Chain = phase.NewChainOf(instances, off, b.p.slots)
+		b.p.Chain = b.st.c.layouts.NewChain(instances, off, b.p.slots)
 	}
 	return failed, err
 }

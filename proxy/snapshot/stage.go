@@ -18,9 +18,9 @@ import (
 type Edit struct {
 	Key   string
 	Value []byte
-	// Check, when not nil, has the first word on the decoded Value of a route, which it must not change. It may be called by several
+	// Check, when not nil, has the first word on the decoded Value of the route Key, which it must not change. It may be called by several
 	// goroutines at a time. What it refuses is left out as what does not compile is, but is not tried again.
-	Check func(doc map[string]any) error
+	Check func(key string, doc map[string]any) error
 }
 
 // Lookup returns the document in force under key, nil when there is none.
@@ -52,9 +52,9 @@ type Stage struct {
 	mu, sharing sync.Mutex
 	lenient     bool
 	edits       map[string][]byte
-	folders     map[string][]string                       // keys of edits that are compiled together with their siblings
-	checks      map[string]func(doc map[string]any) error // of edits
-	routes      map[string]*Route                         // nil = removed, as in the following
+	folders     map[string][]string                                   // keys of edits that are compiled together with their siblings
+	checks      map[string]func(key string, doc map[string]any) error // of edits
+	routes      map[string]*Route                                     // nil = removed, as in the following
 	consumers   map[string]*consumer
 	groups      map[string]*group
 	globals     *globals // nil = unchanged
@@ -62,7 +62,6 @@ type Stage struct {
 	deps        map[string][]string // of every unit that was compiled or left out
 	table       *route.Table[*Route]
 	registry    registry
-	order       map[string]uint64
 	state       map[string]map[string]any
 	joined      map[string]bool            // parts of state that more than one unit asked for
 	left        map[string][]byte          // see Compiler.left
@@ -80,9 +79,9 @@ type Stage struct {
 // left out before is tried again when something that it depends on is edited. As it was broken before, it never refuses a change.
 func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error) {
 	st := &Stage{
-		c: c, docs: docs, lenient: lenient, edits: make(map[string][]byte, len(edits)), routes: map[string]*Route{},
-		consumers: map[string]*consumer{}, groups: map[string]*group{}, upstreams: map[string]*shared{}, deps: map[string][]string{},
-		registry: c.registry.draft(), certs: map[string]*Certificate{}, certificates: c.certificates, order: map[string]uint64{}, state: map[string]map[string]any{}, left: map[string][]byte{},
+		c: c, docs: docs, lenient: lenient, edits: make(map[string][]byte, len(edits)), routes: make(map[string]*Route, len(edits)),
+		consumers: map[string]*consumer{}, groups: map[string]*group{}, upstreams: map[string]*shared{}, deps: make(map[string][]string, len(edits)),
+		registry: c.registry.draft(), certs: map[string]*Certificate{}, certificates: c.certificates, state: map[string]map[string]any{}, left: map[string][]byte{},
 	}
 	for _, e := range edits {
 		st.edits[e.Key] = e.Value
@@ -94,7 +93,7 @@ func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error
 		}
 		if e.Check != nil {
 			if st.checks == nil {
-				st.checks = make(map[string]func(map[string]any) error, len(edits))
+				st.checks = make(map[string]func(string, map[string]any) error, len(edits))
 			}
 			st.checks[e.Key] = e.Check
 		}
@@ -142,7 +141,7 @@ func (st *Stage) compile() error {
 	}
 	// Sorted, because equals are ordered by key when they are loaded together (contract section 2.2), and to make one and the same
 	// mistake of several be told every time.
-	for _, key := range slices.Sorted(maps.Keys(st.edits)) {
+	for _, key := range sortedKeys(st.edits) {
 		if err := st.compileShared(key, st.edits[key]); err != nil {
 			if !st.lenient {
 				return &Problem{key, err}
@@ -179,20 +178,21 @@ func (st *Stage) compile() error {
 }
 
 func (st *Stage) stageRoutes(keys []string) error {
-	for _, key := range keys {
-		order, known := st.c.order[key]
-		if !known {
-			st.c.nextOrder++ // a gap, which orders nothing differently, when the route does not come into force
-			order = st.c.nextOrder
+	orders := make([]uint64, len(keys))
+	for i, key := range keys {
+		if old := st.c.routes[key]; old != nil {
+			orders[i] = old.rule.Order
+			continue
 		}
-		st.order[key] = order
+		st.c.nextOrder++ // a gap, which orders nothing differently, when the route does not come into force
+		orders[i] = st.c.nextOrder
 	}
 	warned := len(st.Warnings)
 	tries := make([]try[Route], len(keys))
 	Parallel(len(keys), func(i int) {
 		check := st.checks[keys[i]]
 		tries[i] = attempt(st, keys[i], false, func(raw []byte) (*Route, error) {
-			r, err := st.compileRoute(keys[i], raw, check)
+			r, err := st.compileRoute(keys[i], raw, orders[i], check)
 			check = nil // it is about the latest version, which comes first
 			return r, err
 		})
@@ -409,7 +409,7 @@ func (st *Stage) compileShared(key string, value []byte) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
-	st.upstreams[key] = &shared{Upstream: u}
+	st.upstreams[key] = &shared{Upstream: u, key: key}
 	return nil
 }
 

@@ -13,7 +13,7 @@ type units struct {
 }
 
 func (st *Stage) affected() (u units) {
-	set := map[string]bool{}
+	set := make(map[string]bool, len(st.edits))
 	for key := range st.edits {
 		if unit := unitOf(key); unit != "" {
 			set[unit] = true
@@ -27,7 +27,7 @@ func (st *Stage) affected() (u units) {
 			set[user] = true
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(set)) {
+	for _, key := range sortedKeys(set) {
 		switch segment, _, _ := strings.Cut(key, "/"); segment {
 		case "routes":
 			u.routes = append(u.routes, key)
@@ -41,6 +41,13 @@ func (st *Stage) affected() (u units) {
 		}
 	}
 	return u
+}
+
+// sortedKeys is slices.Sorted of the keys without growing step by step.
+func sortedKeys[V any](m map[string]V) []string {
+	keys := slices.AppendSeq(make([]string, 0, len(m)), maps.Keys(m))
+	slices.Sort(keys)
+	return keys
 }
 
 // unitOf returns what is compiled from the document key, "" when it is only used by others.

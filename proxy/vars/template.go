@@ -35,6 +35,9 @@ type part struct {
 	v          Var
 }
 
+// Literal says that text means itself: Compile would make a Template of it that is Static, with the same text.
+func Literal(text string) bool { return len(text) <= MaxTemplate && strings.IndexByte(text, '$') < 0 }
+
 // Compile understands a template (contract section 2.5):
 //
 //	$name  ${name}  ${name ?? default}  $1  ${1}

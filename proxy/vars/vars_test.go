@@ -257,6 +257,9 @@ func TestStatic(t *testing.T) {
 		if got, ok := tpl.Static(); got != c.want || ok != c.static {
 			t.Errorf("%q: Static() = %q, %v", c.text, got, ok)
 		}
+		if got := Literal(c.text); got && (!c.static || c.want != c.text) || !got && !strings.Contains(c.text, "$") {
+			t.Errorf("%q: Literal() = %v", c.text, got)
+		}
 	}
 }
 
@@ -266,6 +269,9 @@ func TestTemplateTooLong(t *testing.T) {
 	}
 	if _, err := Compile(strings.Repeat("$", MaxTemplate+1)); err != ErrTemplateTooLong {
 		t.Errorf("over the limit: %v", err)
+	}
+	if Literal(strings.Repeat("x", MaxTemplate+1)) {
+		t.Error("over the limit without a variable: literal")
 	}
 }
 

@@ -42,6 +42,9 @@ type Store struct {
 // Unclean reports whether the last process that had the file open did not close it. Nothing acknowledged is lost by that.
 func (s *Store) Unclean() bool { return s.unclean }
 
+// maxAhead bounds for how many documents memory is asked for before they are seen.
+const maxAhead = 1 << 20
+
 // List implements store.Store. It fails as a whole when one document is damaged.
 func (s *Store) List(ctx context.Context) ([]store.Item, uint64, error) {
 	if err := s.acquire(ctx); err != nil {
@@ -52,7 +55,14 @@ func (s *Store) List(ctx context.Context) ([]store.Item, uint64, error) {
 	var st state
 	err := s.guard(func() error {
 		return s.db.View(func(tx *bolt.Tx) (err error) {
-			st, items, err = readAll(tx)
+			if st, err = readState(tx); err != nil {
+				return err
+			}
+			items = make([]store.Item, 0, min(st.count, maxAhead))
+			st, err = readAll(tx, func(it store.Item) {
+				it.Value = bytes.Clone(it.Value)
+				items = append(items, it)
+			})
 			return err
 		})
 	})

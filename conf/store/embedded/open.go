@@ -1,7 +1,6 @@
 package embedded
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -64,13 +63,17 @@ func Open(path string, o Options) (*Store, error) {
 // load reads the whole file once and starts feed and expiry.
 func (s *Store) load() error {
 	var st state
-	var items []store.Item
+	var mortal []store.Item // without their values
 	err := guard(func() error {
 		err := s.db.View(func(tx *bolt.Tx) (err error) {
 			if err := checkFormat(tx); err != nil {
 				return err
 			}
-			st, items, err = readAll(tx)
+			st, err = readAll(tx, func(it store.Item) {
+				if !it.Expires.IsZero() {
+					mortal = append(mortal, store.Item{Key: it.Key, Expires: it.Expires})
+				}
+			})
 			return err
 		})
 		if err != nil {
@@ -85,7 +88,7 @@ func (s *Store) load() error {
 	s.revision = st.revision
 	s.feed = feed.New(st.revision)
 	s.expiry = feed.NewExpiry(s.expire)
-	for _, it := range items {
+	for _, it := range mortal {
 		s.expiry.Add(it.Key, it.Expires)
 	}
 	return nil
@@ -234,31 +237,31 @@ func readState(tx *bolt.Tx) (state, error) {
 	return st, nil
 }
 
-// readAll returns every document, expired ones included, sorted by key, with copied values.
-func readAll(tx *bolt.Tx) (state, []store.Item, error) {
+// readAll calls each for every document, expired ones included, sorted by key. Their values belong to the transaction.
+func readAll(tx *bolt.Tx, each func(store.Item)) (state, error) {
 	st, err := readState(tx)
 	if err != nil {
-		return state{}, nil, err
+		return state{}, err
 	}
-	var items []store.Item
+	var count uint64
 	var digest uint32
 	err = tx.Bucket(documentsBucket).ForEach(func(k, v []byte) error {
 		it, sum, err := decodeRecord(k, v)
 		if err != nil {
 			return fmt.Errorf("%w: %w (key %.64q)", ErrDamaged, err, k)
 		}
-		it.Value = bytes.Clone(it.Value)
-		items = append(items, it)
+		each(it)
 		digest ^= sum
+		count++
 		return nil
 	})
 	if err != nil {
-		return state{}, nil, err
+		return state{}, err
 	}
-	if digest != st.digest || uint64(len(items)) != st.count {
-		return state{}, nil, fmt.Errorf("%w: %d documents instead of %d", ErrDamaged, len(items), st.count)
+	if digest != st.digest || count != st.count {
+		return state{}, fmt.Errorf("%w: %d documents instead of %d", ErrDamaged, count, st.count)
 	}
-	return st, items, nil
+	return st, nil
 }
 
 // lookup returns the document under key, or nil, and its checksum. Its Value belongs to the transaction.

@@ -52,6 +52,9 @@ func NewValue(text string) (Value, error) {
 	if !wire.ValidValue([]byte(text)) {
 		return Value{}, ErrValue
 	}
+	if vars.Literal(text) {
+		return Value{static: []byte(text)}, nil
+	}
 	t, err := vars.Compile(text)
 	if err != nil {
 		return Value{}, err

@@ -58,3 +58,14 @@ func BenchmarkWindow(b *testing.B) {
 		}
 	})
 }
+
+func TestStableTakesNoMemory(t *testing.T) {
+	conf := []byte(`{"count":1000000,"key":"remote_addr","rejected_code":429,"rules":[{"a":null}],"time_window":60}`)
+	if n := testing.AllocsPerRun(100, func() {
+		if _, err := Stable(conf); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -1,7 +1,6 @@
 package limit
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -80,31 +79,6 @@ func identity(kind, name string, rest []byte) (i Identity) {
 	return i
 }
 
-// Stable writes conf, less _meta, in the one form that equal configurations have: members sorted, no white space.
-func Stable(conf []byte) ([]byte, error) {
-	doc, err := Decode(conf)
-	if err != nil {
-		return nil, err
-	}
-	delete(doc, "_meta")
-	return json.Marshal(doc)
-}
-
-// Decode returns the members of a configuration; numbers are json.Number. The empty array is also the empty object.
-func Decode(conf []byte) (map[string]any, error) {
-	d := json.NewDecoder(bytes.NewReader(conf))
-	d.UseNumber()
-	var doc any
-	if err := d.Decode(&doc); err != nil {
-		return nil, err
-	}
-	m, _ := doc.(map[string]any)
-	if m == nil {
-		m = map[string]any{}
-	}
-	return m, nil
-}
-
 // Hash returns the hash under which the table knows the key of x: of identity and what append appends.
 func (t *Table[C, P]) Hash(x *phase.Exchange, id *Identity, k *Key) uint64 {
 	return t.Key(x.Commit(k.AppendOrClient(append(x.Arena(), id[:]...), x)))
@@ -126,6 +100,9 @@ func NewNumber(v any) (Number, error) {
 	if !ok {
 		n, _ := v.(json.Number)
 		text = string(n)
+	}
+	if n, ok := parseNumber([]byte(text)); ok && vars.Literal(text) {
+		return Number{fixed: n}, nil
 	}
 	t, err := vars.Compile(text)
 	if err != nil {

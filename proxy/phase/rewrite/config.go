@@ -63,16 +63,9 @@ func Validate(raw []byte) error {
 	return err
 }
 
-// decode reads a document that satisfies the schema. Of the strings, those that refer to a secret pass any schema, so whatever must
+// read reads a document that satisfies the schema. Of the strings, those that refer to a secret pass any schema, so whatever must
 // not reach a request line is checked here again.
-func decode(raw []byte) (c Config, err error) {
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	var doc any
-	if err = d.Decode(&doc); err != nil {
-		return c, err
-	}
-	m, _ := doc.(map[string]any) // the empty array is also the empty object
+func read(m map[string]any) (c Config, err error) {
 	c.URI, _ = m["uri"].(string)
 	c.Method, _ = m["method"].(string)
 	c.Host, _ = m["host"].(string)
@@ -143,7 +136,19 @@ func decodeFields(m map[string]any) (fields []Field) {
 
 // Compile makes the Rewriter of a document that satisfies the schema. Errors carry the contract's texts. raw is not kept.
 func Compile(raw []byte) (*Rewriter, error) {
-	c, err := decode(raw)
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.UseNumber()
+	var doc any
+	if err := d.Decode(&doc); err != nil {
+		return nil, err
+	}
+	m, _ := doc.(map[string]any) // the empty array is also the empty object
+	return CompileDecoded(m)
+}
+
+// CompileDecoded is Compile for a document that is decoded already, with json.Number for numbers.
+func CompileDecoded(doc map[string]any) (*Rewriter, error) {
+	c, err := read(doc)
 	if err != nil {
 		return nil, err
 	}
