@@ -23,6 +23,8 @@ type Endpoint struct {
 	id     string
 	judged *Health // nil: own
 	own    Health
+
+	gate *Gate // nil until somebody asks for it
 }
 
 // load is written by every request: kept away from what every pick reads.
@@ -47,6 +49,17 @@ func (e *Endpoint) Succeed(old *Endpoint) { e.Inflight = old.Inflight }
 // Judge makes h the verdict on e, of which no picker was made yet. Several
 // endpoints may share one.
 func (e *Endpoint) Judge(h *Health) { e.judged = h }
+
+// Guard makes g decide whether e, of which no picker was made yet, may be used. Several endpoints may share one.
+func (e *Endpoint) Guard(g *Gate) { e.gate = g }
+
+// Gate returns what Guard has set; without that, a gate that lets everything pass.
+func (e *Endpoint) Gate() *Gate {
+	if e.gate == nil {
+		e.gate = new(Gate)
+	}
+	return e.gate
+}
 
 // ID returns "host:port" (IPv6 in brackets), by which the state of an endpoint
 // is kept across changes. It allocates unless NewEndpoint made e.

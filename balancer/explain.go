@@ -40,7 +40,7 @@ func Peek(p Picker, key uint64) int {
 
 // peek goes through the groups in the order of ranked.Pick.
 func peek[G group](r *ranked[G], in func(g G, need demand) int) int {
-	for _, need := range [...]demand{healthy, anyone} {
+	for _, need := range [...]demand{healthy | guarded, anyone | guarded} {
 		for _, g := range r.groups {
 			if i := in(g, need); i >= 0 {
 				return i
@@ -53,7 +53,7 @@ func peek[G group](r *ranked[G], in func(g G, need demand) int) int {
 func (g *rrGroup) peek(need demand) int {
 	n, _ := g.seq.Peek()
 	for i := range uint64(maxSkips + 1) {
-		if m := &g.members[g.seq.table.At(n+i)]; need != anyone && m.usable(nil, need) {
+		if m := &g.members[g.seq.table.At(n+i)]; !need.anyone() && m.usable(nil, need) {
 			return m.index
 		}
 	}

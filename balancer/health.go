@@ -55,16 +55,33 @@ type demand uint32
 
 const (
 	healthy demand = 0              // any share
-	anyone  demand = WholeShare + 1 // health is ignored
+	anyone  demand = WholeShare + 1 // health and breakers are ignored
+	// guarded is added when the gates have to be asked: as long as all of them are whole no pick goes near them.
+	guarded demand = 1 << 20
 )
+
+// anyone says that health and breakers are ignored.
+func (d demand) anyone() bool { return d&^guarded == anyone }
 
 // usable tells whether m may serve the attempt.
 func (m *member) usable(tried *Tried, need demand) bool {
-	return (need == anyone || m.meets(need)) && !tried.Has(m.index)
+	return m.meets(need) && !tried.Has(m.index)
 }
 
 func (m *member) meets(need demand) bool {
-	return m.health.Healthy() && (need == healthy || demand(m.health.Share()) >= need)
+	if need == healthy {
+		return m.health.Healthy()
+	}
+	return m.meetsAll(need)
+}
+
+// meetsAll: what is in quarantine serves nobody, even if it is the last one.
+func (m *member) meetsAll(need demand) bool {
+	gates, share := need&guarded != 0, need&^guarded
+	if share == anyone {
+		return !gates || m.gate.Quarantined() == 0
+	}
+	return m.health.Healthy() && (share == healthy || demand(m.health.Share()) >= share) && (!gates || m.gate.offers(share))
 }
 
 // drawDemand turns a well-spread x into a demand that a share of s meets with

@@ -25,7 +25,7 @@ func newLeastConn(eps []*Endpoint) *leastConn {
 }
 
 func (g *lcGroup) pick(tried *Tried, _ uint64, need demand) int {
-	if need == anyone { // this request has had its turn when it asked for somebody healthy
+	if need.anyone() { // this request has had its turn when it asked for somebody healthy
 		return g.pickFrom(g.from.Load(), tried, need)
 	}
 	return g.pickFrom(g.from.Add(1), tried, need)

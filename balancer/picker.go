@@ -24,12 +24,14 @@ const (
 // Every kind keeps these rules (contract 3.2):
 //   - the highest priority first; a lower one only when every endpoint above it
 //     was tried or is unhealthy;
-//   - unhealthy endpoints are left out, unless all are unhealthy: then health
-//     is ignored;
+//   - unhealthy endpoints and those whose breaker is open are left out, unless
+//     that leaves none: then both are ignored;
+//   - endpoints in quarantine are left out in any case;
 //   - weight 0 is never picked, unless all weights are 0: then all count alike;
 //   - a single endpoint is used whatever its weight and health;
-//   - an endpoint with a share (Health.SetShare) gets so much less of what falls
-//     to it, as long as others of its priority can serve.
+//   - an endpoint with a share (Health.SetShare, or a breaker that has just been
+//     closed) gets so much less of what falls to it, as long as others of its
+//     priority can serve.
 type Picker interface {
 	// Pick returns an index into the endpoints, or -1 when every one that may
 	// be used is in tried. tried may be nil. key is a 64-bit hash of what the
@@ -105,6 +107,7 @@ type member struct {
 	*Endpoint
 	health   *Health       // of Endpoint, one step nearer
 	inflight *atomic.Int64 // likewise
+	gate     *Gate         // likewise
 	index    int           // in the picker's endpoints
 	weight   uint64        // never 0
 }
@@ -121,19 +124,24 @@ type ranked[G group] struct {
 	groups  []G // the highest priority first
 	members []member
 	ramps   bool // shares may be less than whole
-	keyed   bool // equal keys meet equal demands
+	// troubled counts the gates of endpoints that are not whole; nil without gates.
+	troubled *atomic.Int32
+	keyed    bool // equal keys meet equal demands
 }
 
 // Pick implements Picker.
 func (r *ranked[G]) Pick(tried *Tried, key uint64) int {
-	need := healthy
-	if r.ramps {
+	need, gates := healthy, demand(0)
+	if r.troubled != nil && r.troubled.Load() != 0 {
+		gates = guarded
+	}
+	if r.ramps || gates != 0 {
 		need = r.draw(key)
 	}
 	for _, g := range r.groups {
-		i := g.pick(tried, key, need)
+		i := g.pick(tried, key, need|gates)
 		if i < 0 && need != healthy { // a part of a member is better than a lower priority
-			i = g.pick(tried, key, healthy)
+			i = g.pick(tried, key, healthy|gates)
 		}
 		if i >= 0 {
 			return i
@@ -143,7 +151,7 @@ func (r *ranked[G]) Pick(tried *Tried, key uint64) int {
 	// lest a flapping endpoint leave the request without any.
 	some := false
 	for i := range r.members {
-		if m := &r.members[i]; m.health.Healthy() {
+		if m := &r.members[i]; m.meets(healthy | gates) {
 			if !tried.Has(m.index) {
 				return m.index
 			}
@@ -154,7 +162,7 @@ func (r *ranked[G]) Pick(tried *Tried, key uint64) int {
 		return -1
 	}
 	for _, g := range r.groups {
-		if i := g.pick(tried, key, anyone); i >= 0 {
+		if i := g.pick(tried, key, anyone|gates); i >= 0 {
 			return i
 		}
 	}
@@ -176,18 +184,21 @@ func rank[G group](eps []*Endpoint, part func(priority int, members []member) G)
 	var members []member
 	for i, e := range eps {
 		if e.Weight > 0 {
-			members = append(members, member{e, e.health(), e.Inflight, i, e.Weight})
+			members = append(members, member{e, e.health(), e.Inflight, e.Gate(), i, e.Weight})
 		}
 	}
 	if len(members) == 0 {
 		for i, e := range eps {
-			members = append(members, member{e, e.health(), e.Inflight, i, 1})
+			members = append(members, member{e, e.health(), e.Inflight, e.Gate(), i, 1})
 		}
 	}
 	slices.SortStableFunc(members, func(a, b member) int { return cmp.Compare(b.Priority, a.Priority) })
 	r := ranked[G]{members: members}
 	for i := range members {
 		r.ramps = r.ramps || members[i].health.Ramps
+		if s := members[i].gate.in; s != nil {
+			r.troubled = &s.troubled[OfEndpoint]
+		}
 	}
 	for rest := members; len(rest) > 0; {
 		n := 1

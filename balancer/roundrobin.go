@@ -48,7 +48,7 @@ func newRoundRobin(eps []*Endpoint, prev Picker) *roundRobin {
 func (g *rrGroup) pick(tried *Tried, _ uint64, need demand) int {
 	// Of the sequence, the search for somebody healthy has taken the same number of picks for each of the requests that ask for
 	// anyone: what is left of it may be always the same member.
-	if need == anyone || tried != nil && tried.Len() > 0 {
+	if need.anyone() || tried != nil && tried.Len() > 0 {
 		return g.pickSpread(tried, need)
 	}
 	m := &g.members[g.seq.Next()]

@@ -36,6 +36,7 @@ type Compat struct {
 	CountOnlyWithPlugin    Toggle `toml:"count_only_with_plugin"`
 	APISIXServerHeader     Toggle `toml:"apisix_server_header"`
 	GlobalTwinsStop        Toggle `toml:"global_twins_stop"`
+	BreakerNoRetryAfter    Toggle `toml:"breaker_no_retry_after"`
 
 	// AcceptInert names plugins that APISIX has and Headgate has not: documents that use them are stored, and the plugins do not run.
 	AcceptInert []string `toml:"accept_inert"`
@@ -67,13 +68,15 @@ const (
 	APISIXServerHeader Switch = "apisix_server_header"
 	// GlobalTwinsStop runs a plugin that stands in two global rules for neither (contract section 2.7), which leaves open what it protects.
 	GlobalTwinsStop Switch = "global_twins_stop"
+	// BreakerNoRetryAfter leaves Retry-After out of what api-breaker answers without a scope.
+	BreakerNoRetryAfter Switch = "breaker_no_retry_after"
 )
 
 // Switches lists every Switch, in the order of the file.
 func Switches() []Switch {
 	return []Switch{
 		UpstreamRawPath, ForwardedForFromAnyone, UnverifiedUpstreamTLS, SSLKeyMismatch, HTMLErrorPages, ConnectionNamedHeaders,
-		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader, GlobalTwinsStop,
+		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader, GlobalTwinsStop, BreakerNoRetryAfter,
 	}
 }
 
@@ -110,6 +113,8 @@ func (c Compat) toggle(s Switch) Toggle {
 		return c.APISIXServerHeader
 	case GlobalTwinsStop:
 		return c.GlobalTwinsStop
+	case BreakerNoRetryAfter:
+		return c.BreakerNoRetryAfter
 	}
 	return ToggleOff
 }

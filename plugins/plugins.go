@@ -46,6 +46,8 @@ import (
 
 // Options are what some plugins need of the process. The zero value lets every configuration be checked and none of them work.
 type Options struct {
+	// Breaker is how api-breaker answers.
+	Breaker apibreaker.Options
 	// Mirror is what proxy-mirror sends its copies with.
 	Mirror proxymirror.Options
 	// Cache has the zones of proxy-cache; nil stands for those that there are by default.
@@ -85,7 +87,7 @@ func List(o Options) []phase.Kind {
 		proxymirror.Kind(o.Mirror),  // 1010
 		proxyrewrite.Kind(),         // 1008
 		workflow.Kind(),             // 1006
-		apibreaker.Kind(),           // 1005
+		apibreaker.Kind(o.Breaker),  // 1005
 		limitconn.Kind(o.Redis),     // 1003
 		limitcount.Kind(o.Redis),    // 1002
 		limitreq.Kind(o.Redis),      // 1001

@@ -232,6 +232,8 @@ func (v *explaining) explain() error {
 		v.fail(fault.NoRoute)
 	case r.Incomplete != nil:
 		v.fail(r.Incomplete)
+	case r.Guard() != nil && r.Guard().Quarantined() > 0:
+		v.fail(fault.Quarantined)
 	case v.out.Fault == nil:
 		v.destination()
 	}
@@ -330,6 +332,9 @@ func (v *explaining) decided() bool {
 		v.out.Split = c
 		if x.Upstream != before {
 			v.holder = v.configuring(c.Plugin, d.Global)
+		}
+		if c.Status == fault.Quarantined.Status {
+			v.fail(fault.Quarantined)
 		}
 		if c.Status != 0 || c.Open {
 			return true

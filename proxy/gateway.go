@@ -112,6 +112,12 @@ func (x *exchange) request() phase.Verdict {
 		x.Fail(r.Incomplete)
 		return phase.Stop
 	}
+	if g := r.Guard(); g != nil {
+		if wait := g.Quarantined(); wait > 0 {
+			x.AnswerLater(fault.Quarantined, wait)
+			return phase.Stop
+		}
+	}
 	if x.Rewrite() == phase.Stop || x.join() == phase.Stop || x.AccessGlobal() == phase.Stop {
 		return phase.Stop
 	}
@@ -162,7 +168,9 @@ func (x *exchange) forward() {
 		x.Request.OutTarget = x.Commit(x.g.edge.appendTarget(x.Arena(), x))
 	}
 	mine := x.Response.Header.Len() // what is behind comes from the upstream
-	if f := x.Upstream.Forward(&x.Exchange); f != nil {
+	f := x.Upstream.Forward(&x.Exchange)
+	x.Settle()
+	if f != nil {
 		x.Fail(f)
 	} else if x.Response.Source == phase.FromUpstream {
 		if x.g.charset {

@@ -80,6 +80,10 @@ func TestAllocs(t *testing.T) {
 		return fmt.Sprintf(`{"uri":"/chat/completions","methods":["POST"],"plugins":{"prometheus":{},"traffic-split":{"rules":[%s,%s]}}}`,
 			branch("v1"), branch("v2"))
 	}
+	breaker := func(scope string) string {
+		return strings.Replace(split("http", upstream), `"prometheus":{}`, `"prometheus":{},"api-breaker":{"break_response_code":503,"scope":"`+scope+
+			`","unhealthy":{"failures":3,"error_ratio":0.5,"slow_ms":60000,"slow_ratio":0.5}}`, 1)
+	}
 	// Who is it, how much, a breaker, and the split; more is what the split can do beyond.
 	chain := func(more string) string {
 		return strings.NewReplacer(`"prometheus":{}`, `"prometheus":{},"key-auth":{"header":"Authorization"},`+
@@ -95,6 +99,9 @@ func TestAllocs(t *testing.T) {
 		{"rewrite with variables", fmt.Sprintf(`{"uri":"/chat/*","upstream":{"nodes":{%q:1}},"plugins":{"prometheus":{},"proxy-rewrite":{`+
 			`"uri":"/v1$uri","headers":{"set":{"X-Client":"$remote_addr"},"add":{"X-Tag":"edge"},"remove":["User-Agent"]}}}}`, upstream), 0},
 		{"split", split("http", upstream), 0},
+		{"breaker of the route", breaker("route"), 0},
+		{"breaker of the branches", breaker("branch"), 0},
+		{"breaker of the endpoints", breaker("endpoint"), 0},
 		{"full chain", chain(""), 0},
 		{"full chain, sticky", chain(`"sticky":{"key":"$consumer_name$http_accept"},"decision_header":true,`), 0},
 		{"full chain, cookies", chain(`"sticky":{"cookie":{"name":"hg","ttl":60}},`), 0},

@@ -379,7 +379,7 @@ func explanationText(e *proxy.Explanation) string {
 			line("%s sends it to %s next: %s, bucket %s", s.Plugin, s.Next, s.Why, s.Bucket)
 		}
 		for _, c := range s.Branches {
-			line("%s: weight %d, %.4g %%%s", c.Name, c.Weight, 100*c.Share, to(c.Upstream))
+			line("%s: weight %d, %.4g %%%s%s", c.Name, c.Weight, 100*c.Share, to(c.Upstream), standing(c.State))
 		}
 	}
 	if u := e.Upstream; u != nil {
@@ -390,6 +390,7 @@ func explanationText(e *proxy.Explanation) string {
 			if !n.Healthy {
 				health = ", unhealthy"
 			}
+			health += standing(n.State)
 			line("%s: weight %d, priority %d%s", n.Addr, n.Weight, n.Priority, health)
 		}
 		if u.More > 0 {
@@ -444,6 +445,14 @@ func named(name string) string {
 		return ""
 	}
 	return fmt.Sprintf(" %q", name)
+}
+
+// standing is what a breaker or an operator says of a branch or a node.
+func standing(state string) string {
+	if state == "" {
+		return ""
+	}
+	return ", " + state
 }
 
 func to(upstream string) string {

@@ -5,6 +5,7 @@ import (
 
 	"headgate/conf"
 	"headgate/plugins"
+	apibreaker "headgate/plugins/api-breaker"
 	proxycache "headgate/plugins/proxy-cache"
 	proxymirror "headgate/plugins/proxy-mirror"
 	publicapi "headgate/plugins/public-api"
@@ -19,8 +20,9 @@ func (p *process) pluginOptions(c *conf.Config) plugins.Options {
 	p.meter.Describe(dropped, "Copies of requests that proxy-mirror did not send, or that did not reach their server.")
 	p.cache = newCache(c, proxycache.Options{Background: p.cacheDisk.Try, Meter: p.meter, Logf: p.logf})
 	o := plugins.Options{
-		Mirror: proxymirror.Options{Background: p.mirrors.Try, Dropped: func() { lost.Inc() }},
-		Cache:  p.cache, Redis: redis.NewWatch(p.meter, p.logf),
+		Breaker: apibreaker.Options{RetryAfter: !c.Compat.On(conf.BreakerNoRetryAfter)},
+		Mirror:  proxymirror.Options{Background: p.mirrors.Try, Dropped: func() { lost.Inc() }},
+		Cache:   p.cache, Redis: redis.NewWatch(p.meter, p.logf),
 	}
 	if !c.Metrics.Enabled { // else they have a listener of their own (contract section 5)
 		o.PublicAPI = map[string]publicapi.Handler{c.Metrics.Path: p.answerMetrics}

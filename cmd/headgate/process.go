@@ -138,6 +138,7 @@ func (p *process) openParts(ctx context.Context, c *conf.Config, in *inheritance
 	if p.compiler, p.hub, err = newCompiler(c, live, p.meter, p.connectFailed(), p.pluginOptions(c)); err != nil {
 		return err
 	}
+	p.hub.WatchBreakers(upstream.BreakerOptions{Meter: p.meter, Logf: p.logf, Audit: p.audit.line})
 	p.cache.Start()
 	p.hub.CheckHealth(upstream.HealthOptions{Meter: p.meter, Prefix: c.Store.Etcd.Prefix, Logf: p.logf})
 	inline, err := inlineDocuments(c)
@@ -307,7 +308,7 @@ func (p *process) listen(ctx context.Context, c *conf.Config, in *inheritance) e
 	if c.Control.Enabled {
 		explainer := proxy.NewExplainer(p.server, p.applier)
 		s := control.NewServer(control.Options{
-			Health:  p.hub.Health,
+			Health: p.hub.Health, Breakers: proxy.NewBreakers(p.applier, p.hub.Gates(), p.audit.line),
 			Explain: func(request []byte) (any, error) { return explainer.Explain(request) },
 			Mask:    seal.NewMasker(secretFields()).MaskDocument,
 			Plane:   p.applier.InForce(), Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,

@@ -4,7 +4,9 @@ package apibreaker
 
 import (
 	"testing"
+	"time"
 
+	"headgate/balancer"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/phasetest"
 )
@@ -38,5 +40,47 @@ func TestAllocatesNothing(t *testing.T) {
 	}
 	if stopped == 0 {
 		t.Error("the breaker never opened")
+	}
+}
+
+// TestScopesAllocateNothing: what passes costs no allocation, whatever is counted, nor does what is turned away.
+func TestScopesAllocateNothing(t *testing.T) {
+	for _, scope := range []string{"route", "branch", "endpoint"} {
+		r := newGuardRig()
+		p := r.build(t, `{"break_response_code":503,"scope":"`+scope+`","unhealthy":{"failures":3,"error_ratio":0.9,"slow_ms":1000,"slow_ratio":0.5}}`)
+		branch := r.gates.Acquire(balancer.Target{Scope: balancer.OfBranch, Owner: "routes/1", Name: "v1"})
+		chain := phase.NewChain([]phase.Instance{{Plugin: p}})
+		x := phasetest.Exchange("GET /")
+		settings, panicked := x.Settings(), func(r any) { panic(r) }
+		status, stopped := 200, 0
+		run := func() {
+			x.Reset()
+			x.Begin(settings)
+			x.Route = &r.route
+			x.Enter(nil, chain)
+			if x.Access() == phase.Continue {
+				x.Attempts.Head = time.Millisecond
+				x.EnterGate(branch, branch.Admit(0))
+				x.Attempts.Note(status)
+				x.Settle()
+			} else {
+				stopped++
+			}
+			x.Finish(panicked)
+		}
+		run()
+		if n := testing.AllocsPerRun(200, run); n != 0 || stopped > 0 {
+			t.Errorf("%s: %v allocations, %d turned away", scope, n, stopped)
+		}
+		status = 500
+		for range 3 {
+			run()
+		}
+		if n := testing.AllocsPerRun(200, run); n != 0 || (stopped > 0) != (scope == "route") {
+			t.Errorf("%s: %v allocations after it has opened, %d turned away", scope, n, stopped)
+		}
+		if branch.View().State == balancer.Open != (scope == "branch") {
+			t.Errorf("%s: the branch is %v", scope, branch.View().State)
+		}
 	}
 }

@@ -1,13 +1,18 @@
 // Package apibreaker is the api-breaker plugin: when an upstream's answers for a host and path keep failing, requests for it are turned
 // away for a while, twice as long each time (contract section 4.2). The state belongs to host and path, whatever route or upstream node is
 // behind them, and all routes share it.
+//
+// With "scope", which the contract does not know, the state is that of the route, of the branch of a split, or of the endpoint, and more
+// breaks it than a number of failures: see guard.
 package apibreaker
 
 import (
 	_ "embed"
 	"errors"
 	"sync"
+	"time"
 
+	"headgate/balancer"
 	"headgate/conf/resource/split"
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
@@ -19,16 +24,23 @@ import (
 //go:embed schema.json
 var schemaJSON []byte
 
+// Options are what the plugin needs of the process.
+type Options struct {
+	// RetryAfter adds the header to the contract's form too, which has none.
+	RetryAfter bool
+}
+
 // Kind declares the plugin. The plugins that it builds share their state, those of another Kind do not.
-func Kind() phase.Kind {
-	s := &state{clock: limit.NewClock(), table: sync.OnceValue(newBreakers)}
+func Kind(o Options) phase.Kind {
+	s := &state{clock: limit.NewClock(), table: sync.OnceValue(newBreakers), options: o}
 	return s.kind()
 }
 
 // state is that of all instances.
 type state struct {
-	clock limit.Clock
-	table func() breakers
+	options Options
+	clock   limit.Clock
+	table   func() breakers
 }
 
 func (s *state) kind() phase.Kind {
@@ -40,7 +52,8 @@ type plugin struct {
 	clock               limit.Clock
 	breakers            breakers
 	config              config
-	unhealthy, healthy  statuses
+	retryAfter          bool
+	unhealthy, healthy  balancer.Statuses
 	failures, successes uint64
 }
 
@@ -64,11 +77,11 @@ var (
 	errHeaderValue = errors.New("invalid value character in header")
 )
 
-// statuses is a set of statuses below 600.
-type statuses [600]bool
-
 func validate(conf []byte) error {
-	_, _, err := read(conf)
+	_, doc, err := read(conf)
+	if err == nil {
+		_, _, err = readRules(doc)
+	}
 	return err
 }
 
@@ -113,10 +126,11 @@ func integer(doc map[string]any, name string, without int64) int64 {
 	return without
 }
 
-func (s *statuses) fill(doc map[string]any, without int) {
+// fill adds the statuses that doc names, else those from first to last.
+func fill(s *balancer.Statuses, doc map[string]any, first, last int) {
 	list, ok := doc["http_statuses"].([]any)
-	if !ok {
-		s[without] = true
+	for status := first; status <= last && !ok; status++ {
+		s[status] = true
 	}
 	for _, v := range list {
 		if n, _ := split.Integer(v); 0 < n && n < int64(len(s)) {
@@ -130,11 +144,15 @@ func (s *state) build(conf []byte, _ phase.Env) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plugin{clock: s.clock, breakers: s.table(), config: c}
+	rules, scoped, err := readRules(doc)
+	if scoped || err != nil {
+		return &guard{config: c, rules: rules.Rules, scope: rules.scope}, err
+	}
+	p := &plugin{clock: s.clock, breakers: s.table(), config: c, retryAfter: s.options.RetryAfter}
 	unhealthy, _ := doc["unhealthy"].(map[string]any)
 	healthy, _ := doc["healthy"].(map[string]any)
-	p.unhealthy.fill(unhealthy, 500)
-	p.healthy.fill(healthy, 200)
+	fill(&p.unhealthy, unhealthy, 500, 500)
+	fill(&p.healthy, healthy, 200, 200)
 	p.failures = uint64(min(integer(unhealthy, "failures", 3), failureMask))
 	p.successes = uint64(min(integer(healthy, "successes", 3), successMask))
 	return p, nil
@@ -151,18 +169,37 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 		return phase.Continue
 	}
 	b := p.breakers.Find(p.key(x))
-	if b == nil || !b.open(p.clock(), p.failures, p.config.longest) {
+	if b == nil {
 		return phase.Continue
 	}
-	if p.config.body == nil {
-		x.AnswerPage(p.config.code)
-		return phase.Stop
+	left := b.openFor(p.clock(), p.failures, p.config.longest)
+	if left <= 0 {
+		return phase.Continue
 	}
-	x.Answer(p.config.code, phase.TypeText, p.config.body)
-	for i := range p.config.lines {
-		p.config.lines[i].apply(x)
+	p.config.answer(x)
+	if p.retryAfter {
+		retryAfter(x, time.Duration(left))
 	}
 	return phase.Stop
+}
+
+// answer is that of an open breaker.
+func (c *config) answer(x *phase.Exchange) {
+	if c.body == nil {
+		x.AnswerPage(c.code)
+		return
+	}
+	x.Answer(c.code, phase.TypeText, c.body)
+	for i := range c.lines {
+		c.lines[i].apply(x)
+	}
+}
+
+// retryAfter says when to come back unless the operator has.
+func retryAfter(x *phase.Exchange, wait time.Duration) {
+	if _, has := x.Response.Header.Get("Retry-After"); !has {
+		x.RetryAfter(wait)
+	}
 }
 
 // apply adds the line; a Content-Type takes the place of the one that every body has.

@@ -45,7 +45,7 @@ func code(got string) string { c, _, _ := strings.Cut(got, "\n"); return c }
 
 func compiled(t testing.TB) *schema.Schema {
 	t.Helper()
-	s, err := schema.Compile(Kind().Name, Kind().Schema, resource.SchemaRefs()...)
+	s, err := schema.Compile(Kind(Options{}).Name, Kind(Options{}).Schema, resource.SchemaRefs()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func refusal(t testing.TB, s *schema.Schema, conf string) string {
 		t.Fatalf("%s: %v", conf, err)
 	}
 	if err = s.Validate(doc); err == nil {
-		err = Kind().Validate([]byte(conf))
+		err = Kind(Options{}).Validate([]byte(conf))
 	}
 	if err != nil {
 		return err.Error()
@@ -209,7 +209,7 @@ func TestMemory(t *testing.T) {
 	if b.Retire(second + idle - 1) {
 		t.Error("dropped too early")
 	}
-	if !b.Retire(second+idle) || b.fail(second, 1) || b.open(second, 1, 300) {
+	if !b.Retire(second+idle) || b.fail(second, 1) || b.openFor(second, 1, 300) > 0 {
 		t.Error("not dead")
 	}
 	b = &breaker{}
@@ -223,21 +223,30 @@ func TestMemory(t *testing.T) {
 func FuzzConfig(f *testing.F) {
 	f.Add(`{"break_response_code":5e2,"break_response_body":"x","break_response_headers":[{"key":"X-A","value":"$arg_a"}],"max_breaker_sec":9007199254740993,"unhealthy":{"failures":1}}`, "%0a")
 	f.Add(`{"break_response_code":200,"healthy":{"http_statuses":[200,204],"successes":99999999999},"unhealthy":{"http_statuses":[599]}}`, "")
+	f.Add(`{"break_response_code":503,"scope":"route","half_open_requests":1000,"unhealthy":{"error_ratio":1e-300,"slow_ratio":0.1,"slow_ms":1,"window_sec":1,"min_requests":1}}`, "")
+	f.Add(`{"break_response_code":503,"scope":"endpoint","slow_start_sec":0,"max_breaker_sec":1e18,"unhealthy":{"failures":1e15},"healthy":{"successes":1e15}}`, "x")
 	s := compiled(f)
 	f.Fuzz(func(t *testing.T, conf, arg string) {
 		doc, err := schema.DecodeJSON([]byte(conf))
-		if err != nil || s.Validate(doc) != nil || Kind().Validate([]byte(conf)) != nil {
+		if err != nil || s.Validate(doc) != nil || Kind(Options{}).Validate([]byte(conf)) != nil {
 			return
 		}
-		r := newRig()
-		p := r.build(t, conf)
+		r, g := newRig(), newGuardRig()
+		var e phasetest.Env
+		p := e.Build(t, r.kind(), conf)
 		for range 4 {
-			got := visit(p, "GET /?a="+arg, 500)
+			x := phasetest.Exchange("GET /?a=" + arg)
+			x.Route = &g.route
+			got := phasetest.Run(x, &e, func(x *phase.Exchange) {
+				x.Attempts.Note(500)
+				x.Response.Status = 500
+			}, phase.Instance{Plugin: p})
 			head, _, _ := strings.Cut(got, "\n\n")
 			if strings.ContainsAny(head, "\r\x00") {
 				t.Errorf("%q", got)
 			}
 			r.now += second
+			g.now.Add(second)
 		}
 	})
 }

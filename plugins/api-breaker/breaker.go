@@ -30,22 +30,23 @@ const (
 func failures(counts uint64) uint64  { return counts & failureMask }
 func successes(counts uint64) uint64 { return counts >> failureBits & successMask }
 
-// open says whether requests are to be turned away. The breaker is open for 2, 4, 8, ... seconds, in whole seconds of the clock, the
+// openFor is for how many nanoseconds requests are to be turned away, 0 when they are not. The breaker is open for 2, 4, 8, ... seconds, in whole seconds of the clock, the
 // second in which it opens not counted, and at most for longest seconds (apisix-observed, api-breaker).
-func (b *breaker) open(now int64, threshold uint64, longest int64) bool {
+func (b *breaker) openFor(now int64, threshold uint64, longest int64) int64 {
 	counts := b.counts.Load()
 	if counts&deadBreaker != 0 || failures(counts) < threshold {
-		return false
+		return 0
 	}
 	opened := b.opened.Load()
-	if opened == 0 || now >= opened+longest*second {
-		return false
+	if opened == 0 {
+		return 0
 	}
 	last := longest
 	if times := failures(counts) / threshold; times < 62 {
 		last = min(longest, int64(1)<<times)
 	}
-	return now/second <= opened/second+last
+	until := min((opened/second+last+1)*second, opened+longest*second)
+	return max(until-now, 0)
 }
 
 // fail notes a failure. alive is false when the breaker is dead.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"headgate/balancer"
 	"headgate/conf/resource"
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
@@ -28,10 +29,11 @@ type fakeEnv struct {
 	inline   []*fakeUpstream
 	state    map[string]any
 	counters map[string]*counter
+	gates    *balancer.Gates
 }
 
 func newEnv(stored ...string) *fakeEnv {
-	e := &fakeEnv{stored: map[string]*fakeUpstream{}, state: map[string]any{}, counters: map[string]*counter{}}
+	e := &fakeEnv{stored: map[string]*fakeUpstream{}, state: map[string]any{}, counters: map[string]*counter{}, gates: balancer.NewGates(nil)}
 	for _, id := range stored {
 		e.stored[id] = &fakeUpstream{name: id, part: "stored"}
 	}
@@ -71,6 +73,10 @@ func (e *fakeEnv) BranchCounter(branch string) phase.Counter {
 		e.counters[branch] = &counter{}
 	}
 	return e.counters[branch]
+}
+
+func (e *fakeEnv) BranchGate(branch string) *balancer.Gate {
+	return e.gates.Acquire(balancer.Target{Scope: balancer.OfBranch, Owner: "routes/1", Name: branch})
 }
 
 func (e *fakeEnv) CompileExpr(raw any) (phase.Predicate, error) { return phase.CompilePredicate(raw) }

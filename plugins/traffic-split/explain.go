@@ -3,6 +3,8 @@ package trafficsplit
 import (
 	"fmt"
 
+	"headgate/balancer"
+	"headgate/proxy/fault"
 	"headgate/proxy/phase"
 )
 
@@ -44,6 +46,7 @@ func (r *rule) explain(x *phase.Exchange, index, item int) *phase.Choice {
 	if item >= 0 {
 		c.Why = fmt.Sprintf("match[%d] of rule %d holds", item, index)
 	}
+	asked := x.Decision.Bucket.Kind != phase.NoBucket
 	bucket, how := r.foresee(x)
 	c.Why += how
 	if bucket.Kind == phase.NoBucket {
@@ -51,6 +54,13 @@ func (r *rule) explain(x *phase.Exchange, index, item int) *phase.Choice {
 		return c
 	}
 	pick := r.decide(x, bucket)
+	if !asked && pick >= 0 { // a decision that is repeated is what the weights say, whatever is shut by now
+		if pick = r.left(bucket); pick < 0 {
+			c.Status, c.Why = fault.Quarantined.Status, c.Why+"; all its branches are in quarantine"
+			return c
+		}
+		r.note(x, bucket, pick)
+	}
 	if pick < 0 {
 		c.Why += "; all weights are 0, so the route's own upstream serves"
 		return c
@@ -62,6 +72,14 @@ func (r *rule) explain(x *phase.Exchange, index, item int) *phase.Choice {
 	}
 	x.Branch = b.name
 	return c
+}
+
+// left returns the branch that serves a bucket with what is open now, -1 when all are in quarantine.
+func (r *rule) left(bucket phase.Bucket) int {
+	if bucket.Kind == phase.KeyBucket {
+		return balancer.PeekKeyed(r.gates, bucket.N, r.sticky.rendezvous.Pick)
+	}
+	return balancer.PeekBranch(r.sequence, r.gates)
 }
 
 // foresee returns the bucket that will decide, and what there is to say about it. The zero Bucket says that the request leaves it open.
@@ -95,7 +113,7 @@ func (r *rule) choices() []phase.ChoiceBranch {
 	list := make([]phase.ChoiceBranch, len(r.branches))
 	for i := range r.branches {
 		b := &r.branches[i]
-		list[i] = phase.ChoiceBranch{Name: b.name, Weight: weights[i], Share: table.Share(i)}
+		list[i] = phase.ChoiceBranch{Name: b.name, Weight: weights[i], Share: table.Share(i), State: r.gates[i].Standing()}
 		if b.upstream != nil {
 			list[i].Upstream = b.upstream.Name()
 		}

@@ -5,20 +5,27 @@ import (
 	"headgate/proxy/phase"
 )
 
-// pick decides which branch of r serves x and notes the decision in x; -1 when all weights are 0. It is the only place that decides.
+// pick decides which branch of r serves x and notes the decision in x; -1 when all weights are 0, and refused when all branches are in
+// quarantine. It is the only place that decides.
 //
 // A client that is known keeps its branch by rendezvous hashing; everybody else takes the next place of the weighted sequence. Either
 // way the bucket says all: with the weights of the revision in force it leads to the same branch again (see branchOf).
-func (r *rule) pick(x *phase.Exchange) int {
+func (r *rule) pick(x *phase.Exchange) (at int, a balancer.Admission) {
 	bucket, known := r.known(x)
 	if !known && r.sticky != nil && r.sticky.cookie != nil {
 		bucket, known = r.sticky.cookie.draw(x), true
 	}
-	if !known {
-		n, _ := r.sequence.NextN()
+	if known {
+		at, a = balancer.PickKeyed(r.gates, bucket.N, &x.Attempts.Tried, r.sticky.rendezvous.Pick)
+	} else {
+		var n uint64
+		n, at, a = balancer.PickBranch(r.sequence, r.gates)
 		bucket = r.place(n)
 	}
-	return r.decide(x, bucket)
+	if at >= 0 && a != balancer.Refused {
+		r.note(x, bucket, at)
+	}
+	return at, a
 }
 
 // known returns the bucket of a client that is known.
@@ -38,9 +45,13 @@ func (r *rule) place(n uint64) phase.Bucket {
 func (r *rule) decide(x *phase.Exchange, bucket phase.Bucket) int {
 	at := r.branchOf(bucket, nil)
 	if at >= 0 {
-		x.Decision = phase.Decision{Rule: r.index, Bucket: bucket, Branch: r.branches[at].token}
+		r.note(x, bucket, at)
 	}
 	return at
+}
+
+func (r *rule) note(x *phase.Exchange, bucket phase.Bucket, at int) {
+	x.Decision = phase.Decision{Rule: r.index, Bucket: bucket, Branch: r.branches[at].token}
 }
 
 // branchOf returns the branch to which a bucket leads; those that passed has are left out where a key decides.

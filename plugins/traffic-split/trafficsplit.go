@@ -17,6 +17,7 @@ import (
 
 	"headgate/balancer"
 	"headgate/conf/resource"
+	"headgate/proxy/fault"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/rewrite"
 )
@@ -48,6 +49,7 @@ type rule struct {
 	sequence *balancer.Sequence
 	sticky   *sticky // nil: nobody keeps a branch
 	branches []branch
+	gates    []*balancer.Gate // of branches
 	// missing is the answer when an upstream_id of the rule doesn't exist, nil when all do.
 	missing []byte
 }
@@ -98,6 +100,7 @@ func buildRule(c *ruleConfig, index int, env phase.Env) (r rule, err error) {
 		b := &c.branches[i]
 		names[i], weights[i] = b.name, b.weight
 		r.branches[i] = branch{name: b.name, token: phase.HeaderToken(b.name), count: env.BranchCounter(b.name)}
+		r.gates = append(r.gates, env.BranchGate(b.name))
 		if err := r.connect(&r.branches[i], b, env); err != nil {
 			return r, inBranch(b.name, err)
 		}
@@ -164,10 +167,15 @@ func (r *rule) matches(x *phase.Exchange) bool {
 }
 
 func (r *rule) apply(x *phase.Exchange) phase.Verdict {
-	pick := r.pick(x)
-	if pick < 0 { // every weight is 0: the route's own upstream
+	pick, admission := r.pick(x)
+	switch {
+	case pick < 0: // every weight is 0: the route's own upstream
 		return phase.Continue
+	case admission == balancer.Refused:
+		x.AnswerLater(fault.Quarantined, r.gates[pick].Quarantined())
+		return phase.Stop
 	}
+	x.EnterGate(r.gates[pick], admission)
 	b := &r.branches[pick]
 	// The engine counts what stays with the route's own upstream under the name that it has set.
 	if b.upstream != nil || b.name != x.Branch {

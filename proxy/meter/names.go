@@ -32,6 +32,10 @@ const (
 	Handshakes          = OwnPrefix + "tls_handshakes_total"
 	HealthProbes        = OwnPrefix + "health_probes_total"
 	UpstreamAllDown     = OwnPrefix + "upstream_all_down"
+	BreakerState        = OwnPrefix + "breaker_state"
+	BreakerTransitions  = OwnPrefix + "breaker_transitions_total"
+	BreakerForced       = OwnPrefix + "breaker_forced_total"
+	Quarantine          = OwnPrefix + "quarantine_until_seconds"
 )
 
 // LatencyBuckets returns the upper bounds of the latency histograms in milliseconds (contract section 5). The caller owns the slice.
@@ -73,5 +77,9 @@ func known() []description {
 		{Handshakes, counterKind, "TLS handshakes with clients by result: full, resumed, failed."},
 		{HealthProbes, counterKind, "Probes of upstream servers by what they showed."},
 		{UpstreamAllDown, gaugeKind, "1 for an upstream whose servers all fail their health checks, so that all are used, else 0."},
+		{BreakerState, gaugeKind, "State of a route, branch or endpoint that a breaker watches: 0 closed, 1 recovering, 2 half-open, 3 open."},
+		{BreakerTransitions, counterKind, "Changes of such a state, by the state that it became."},
+		{BreakerForced, counterKind, "Requests that went to a broken branch or endpoint because no other was left."},
+		{Quarantine, gaugeKind, "When a quarantine ends, in seconds since 1970; one series for each in force."},
 	}
 }

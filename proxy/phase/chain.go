@@ -202,6 +202,7 @@ func (x *Exchange) Finish(panicked func(any)) {
 		return
 	}
 	x.done = true
+	x.leaveGates()
 	if x.joined {
 		for w := x.walk(donePhase); w.next(); {
 			x.finishOne(w.chain.Finishers[w.index], panicked)

@@ -55,6 +55,7 @@ type Exchange struct {
 	joined     bool
 	stopped    bool
 	done       bool
+	watches    [balancer.Scopes]watch
 	chunking   uint8   // see HasChunkers
 	passing    bool    // passed is not empty
 	passed     kindSet // see PassOver

@@ -56,6 +56,8 @@ type ChoiceBranch struct {
 	Share float64 `json:"share"`
 	// Upstream is the name of where the branch sends; "" for the route's own.
 	Upstream string `json:"upstream,omitempty"`
+	// State is what its breaker or an operator says: open, half-open, recovering or quarantined; "" when all is well.
+	State string `json:"state,omitempty"`
 }
 
 // Preview makes x an exchange of the consumer p, nil for nobody, as it is when the access phase begins, without running a plugin. It

@@ -4,7 +4,10 @@
 // phases that the instance implements are found once, then, so that the request path runs over plain slices.
 package phase
 
-import "headgate/proxy/fault"
+import (
+	"headgate/balancer"
+	"headgate/proxy/fault"
+)
 
 // Verdict is a plugin's decision about the exchange.
 type Verdict uint8
@@ -130,6 +133,9 @@ type Env interface {
 	Shared(part string, make func(before any) any) any
 	// BranchCounter returns the counter of requests that the route sent to branch.
 	BranchCounter(branch string) Counter
+	// BranchGate returns the gate of branch of Owner's split: it says whether the branch may be used (see balancer.PickBranch and
+	// Exchange.EnterGate). It is kept by identity across edits.
+	BranchGate(branch string) *balancer.Gate
 	// Recorder returns the per-route series of the prometheus plugin.
 	Recorder(o RecorderOptions) Recorder
 	// CompileExpr compiles a vars expression (contract section 2.4).

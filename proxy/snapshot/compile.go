@@ -38,6 +38,7 @@ func (st *Stage) compileRoute(key string, raw []byte, order uint64, check func(k
 	_, id, _ := strings.Cut(key, "/")
 	r := &Route{Route: phase.Route{ID: id, Name: doc.Name, Key: key}, listed: doc.Status == 1}
 	r.Compiled = r
+	r.guarded(st.c.opt.Hub.Gates())
 	b := &routeBuilder{builder: builder{st: st, unit: key, p: &r.part, timeout: doc.Timeout}, doc: doc, r: r, order: order}
 	b.route = b
 	if prev := st.c.routes[key]; prev != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"headgate/balancer"
 	"headgate/conf/resource"
 	"headgate/conf/schema"
 	"headgate/proxy/meter"
@@ -118,6 +119,12 @@ func (e *env) BranchCounter(branch string) phase.Counter {
 		return uncounted{}
 	}
 	return counting{m.Branch(e.route.r.ID, branch)}
+}
+
+func (e *env) BranchGate(branch string) *balancer.Gate {
+	g := e.st.c.opt.Hub.Gates().Acquire(balancer.Target{Scope: balancer.OfBranch, Owner: e.owner, Name: branch})
+	e.p.nested = append(e.p.nested, branchGate{g})
+	return g
 }
 
 func (e *env) CompileExpr(raw any) (phase.Predicate, error) { return phase.CompilePredicate(raw) }

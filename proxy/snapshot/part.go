@@ -23,11 +23,12 @@ type part struct {
 	unit    string                        // see builder.unit
 	inline  map[string]*upstream.Upstream // by part of the document
 	uses    []*shared
-	nested  []phase.Closer // instances that plugins have built, see phase.Env.Plugin
+	nested  []phase.Closer // instances that plugins have built, see phase.Env.Plugin, and what they use of the hub
 	start   []func(done <-chan struct{})
 	stop    chan struct{} // nil as long as nothing was started
 	running sync.WaitGroup
 	born    uint64
+	guard   routeGate // of a route
 }
 
 // close ends the goroutines that the plugins run, waits for them, and closes the plugins, last to first, and the upstreams of their own.
@@ -47,6 +48,7 @@ func (p *part) close() {
 	for _, u := range p.inline {
 		u.Close()
 	}
+	p.guard.release()
 }
 
 // run starts the health checks of its upstreams and the goroutines that were noted while the plugins were built. It is called after the

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"headgate/balancer"
 	"headgate/proxy/meter"
 	"headgate/proxy/phase"
 	"headgate/proxy/route"
@@ -54,6 +55,7 @@ type watched struct {
 	upOK   bool
 	owner  string
 	raw    string
+	gate   *balancer.Gate
 }
 
 type watchedConf struct {
@@ -63,6 +65,7 @@ type watchedConf struct {
 	Upstream   json.RawMessage `json:"upstream"`
 	UpstreamID string          `json:"upstream_id"`
 	Go         bool            `json:"go"`
+	Branch     string          `json:"branch"`
 }
 
 func (w *watched) Access(*phase.Exchange) phase.Verdict {
@@ -91,7 +94,7 @@ func (r *rig) kind(name string, priority int) phase.Kind {
 	return phase.Kind{
 		Name: name, Priority: priority,
 		Schema: []byte(`{"type":"object","properties":{"id":{"type":"string"},"fail":{"type":"boolean"},"state":{"type":"string"},` +
-			`"upstream":{"type":"object"},"upstream_id":{"type":"string"},"go":{"type":"boolean"}},"additionalProperties":false}`),
+			`"upstream":{"type":"object"},"upstream_id":{"type":"string"},"branch":{"type":"string"},"go":{"type":"boolean"}},"additionalProperties":false}`),
 		Validate: func(conf []byte) error {
 			if strings.Contains(string(conf), "_meta") {
 				return errors.New("_meta reached the plugin")
@@ -120,6 +123,9 @@ func (r *rig) kind(name string, priority int) phase.Kind {
 					b, _ := before.(*counter)
 					return &counter{w.conf.State, b}
 				})
+			}
+			if w.conf.Branch != "" {
+				w.gate = env.BranchGate(w.conf.Branch)
 			}
 			if w.conf.Go {
 				env.Go(func(done <-chan struct{}) {
@@ -176,6 +182,9 @@ func newRig(t testing.TB) *rig {
 		r.c.Close()
 		if refs := r.refs(); len(refs) != 0 {
 			t.Errorf("after Close the hub still has %v", refs)
+		}
+		if refs := r.gateRefs(); len(refs) != 0 {
+			t.Errorf("after Close there still are the gates of %v", refs)
 		}
 		r.hub.Close()
 		if r.built != len(r.closed) || r.misuse.Load() != 0 {
@@ -285,6 +294,7 @@ func (r *rig) collect() int { return r.c.Collect(func(f func()) { f() }) }
 // refuse compiles edits strictly, must fail, and checks that nothing has happened.
 func (r *rig) refuse(want string, pairs ...string) {
 	r.t.Helper()
+	gates := r.gateRefs()
 	refs, snap, routes, state := r.refs(), r.live.Current(), maps.Clone(r.c.routes), len(r.c.state)
 	users := len(r.c.users)
 	list := edits(pairs)
@@ -303,6 +313,9 @@ func (r *rig) refuse(want string, pairs ...string) {
 	if after := r.refs(); !maps.Equal(refs, after) {
 		r.t.Errorf("%s: the hub has %v, had %v", want, after, refs)
 	}
+	if after := r.gateRefs(); !maps.Equal(gates, after) {
+		r.t.Errorf("%s: there are the gates of %v, were of %v", want, after, gates)
+	}
 	if r.live.Current() != snap || !maps.Equal(r.c.routes, routes) || len(r.c.state) != state || len(r.c.users) != users {
 		r.t.Errorf("%s: something was changed", want)
 	}
@@ -313,6 +326,17 @@ func (r *rig) refs() map[string]int {
 	refs := map[string]int{}
 	for it := reflect.ValueOf(r.hub).Elem().FieldByName("pools").MapRange(); it.Next(); {
 		refs[it.Key().String()] = int(it.Value().Elem().FieldByName("refs").Int())
+	}
+	return refs
+}
+
+// gateRefs returns how often each gate of the hub is used.
+func (r *rig) gateRefs() map[string]int {
+	refs := map[string]int{}
+	for it := reflect.ValueOf(r.hub.Gates()).Elem().FieldByName("gates").MapRange(); it.Next(); {
+		t := it.Key()
+		name := balancer.Target{Scope: balancer.Scope(t.Field(0).Uint()), Owner: t.Field(1).String(), Name: t.Field(2).String()}
+		refs[name.String()] = int(it.Value().Elem().FieldByName("refs").Int())
 	}
 	return refs
 }

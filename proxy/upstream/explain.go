@@ -25,6 +25,8 @@ type ExplainedNode struct {
 	Weight   uint64 `json:"weight"`
 	Priority int    `json:"priority"`
 	Healthy  bool   `json:"healthy"`
+	// State is what its breaker or an operator says: open, half-open, recovering or quarantined; "" when all is well.
+	State string `json:"state,omitempty"`
 }
 
 // maxExplained bounds the nodes that are listed.
@@ -39,7 +41,7 @@ func (u *Upstream) Explain(x *phase.Exchange) (Explanation, *fault.Fault) {
 			e.More = len(u.nodes) - i
 			break
 		}
-		e.Nodes = append(e.Nodes, ExplainedNode{n.addr, n.Weight, n.Priority, n.Healthy()})
+		e.Nodes = append(e.Nodes, ExplainedNode{n.addr, n.Weight, n.Priority, n.Healthy(), n.gate.Standing()})
 	}
 	if len(u.nodes) == 0 {
 		return e, fault.NoEndpoint
@@ -49,7 +51,10 @@ func (u *Upstream) Explain(x *phase.Exchange) (Explanation, *fault.Fault) {
 		key = u.hash.of(x)
 	}
 	i := balancer.Peek(u.pick, key)
-	if i < 0 {
+	switch {
+	case i < 0 && u.shutFor() > 0:
+		return e, fault.Quarantined
+	case i < 0:
 		return e, fault.AllTried
 	}
 	e.Next = u.nodes[i].addr

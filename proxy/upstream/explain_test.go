@@ -68,7 +68,7 @@ func TestExplainNodes(t *testing.T) {
 	u.nodes[1].SetHealthy(false)
 	e, f := u.Explain(&phase.Exchange{})
 	want := Explanation{Name: "u", Type: balancer.RoundRobin, Next: "10.0.0.1:80", Nodes: []ExplainedNode{
-		{"10.0.0.1:80", 5, 0, true}, {"[::1]:80", 2, 1, false},
+		{"10.0.0.1:80", 5, 0, true, ""}, {"[::1]:80", 2, 1, false, ""},
 	}}
 	if fmt.Sprintf("%+v", e) != fmt.Sprintf("%+v", want) || f != nil {
 		t.Errorf("got %+v, %v, want %+v", e, f, want)

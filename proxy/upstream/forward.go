@@ -33,7 +33,7 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 		u.budget.earn()
 	}
 	for try, next := 0, -1; ; try++ {
-		n, f := u.coming(x, key, next)
+		n, f := u.admitted(x, key, next)
 		if f != nil {
 			return f
 		}
@@ -42,7 +42,12 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 		if n.send(x) == phase.Stop {
 			return nil
 		}
-		if f = u.attempt(x, n); f == nil {
+		since, watched := n.watched(x)
+		f = u.attempt(x, n)
+		if watched {
+			n.judge(x, f, since)
+		}
+		if f == nil {
 			u.answered(n, x.Response.Status)
 			if u.observer != nil {
 				u.observer.Observe(n.index, x.Attempts.Head-x.Attempts.Connected)

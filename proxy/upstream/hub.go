@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"headgate/balancer"
 	"headgate/proxy/fault"
 	"headgate/proxy/upstream/health"
 )
@@ -17,12 +18,14 @@ type Hub struct {
 	epoch    time.Time
 	failed   func(endpoint string, f *fault.Fault, err error)
 	monitor  *health.Monitor // nil without health checks
+	gates    *balancer.Gates
 
 	mu    sync.Mutex
 	pools map[string]*Pool
 
-	stop chan struct{}
-	done chan struct{}
+	stop     chan struct{}
+	done     chan struct{}
+	watching sync.WaitGroup // who tells of breakers
 }
 
 // sweepEvery is how often idle connections are looked through.
@@ -31,10 +34,16 @@ const sweepEvery = time.Second
 // NewHub starts a hub without health checks; Close stops it. failed is told of every connection that could not be made for a request, may
 // be nil, and must not block.
 func NewHub(r *Resolver, failed func(endpoint string, f *fault.Fault, err error)) *Hub {
-	h := &Hub{resolver: r, epoch: time.Now(), failed: failed, pools: map[string]*Pool{}, stop: make(chan struct{}), done: make(chan struct{})}
+	h := &Hub{
+		resolver: r, epoch: time.Now(), failed: failed, gates: balancer.NewGates(nil), pools: map[string]*Pool{},
+		stop: make(chan struct{}), done: make(chan struct{}),
+	}
 	go h.sweep()
 	return h
 }
+
+// Gates are those of all routes, branches and endpoints that are used by what is compiled with the hub.
+func (h *Hub) Gates() *balancer.Gates { return h.gates }
 
 // Close stops all probes and the hub's goroutines, and closes all idle connections.
 func (h *Hub) Close() {
@@ -43,6 +52,7 @@ func (h *Hub) Close() {
 	}
 	close(h.stop)
 	<-h.done
+	h.watching.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, p := range h.pools {

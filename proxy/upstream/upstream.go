@@ -60,8 +60,9 @@ type node struct {
 	coolUntil atomic.Int64
 	pool      *Pool
 	target    *health.Target // nil without health checks
-	addr      string         // "host:port" for logs
-	host      []byte         // the Host of pass_host node
+	gate      *balancer.Gate
+	addr      string // "host:port" for logs
+	host      []byte // the Host of pass_host node
 }
 
 // Compile builds doc. prev is the upstream that it replaces, nil if none: picking goes on where prev is. It does no IO; the pools come
@@ -136,6 +137,8 @@ func (u *Upstream) newNode(n resource.Node, https bool, doc *resource.Upstream, 
 		Endpoint: balancer.NewEndpoint(host, uint16(port), uint64(n.Weight), n.Priority),
 		addr:     net.JoinHostPort(host, portText(port)),
 	}
+	nd.gate = u.hub.gates.Acquire(balancer.Target{Scope: balancer.OfEndpoint, Name: nd.addr})
+	nd.Guard(nd.gate)
 	nd.host = []byte(strings.TrimSuffix(nd.addr, ":"+portText(standard)))
 	// The key tells everything that makes connections differ, so that equal keys may share them.
 	key := fmt.Sprintf("%s|%d|%d|%d", nd.addr, pool.Size, pool.IdleTimeout, pool.MaxRequests)
@@ -185,6 +188,7 @@ func (u *Upstream) Close() {
 	u.Withdraw()
 	for _, n := range u.nodes {
 		u.hub.release(n.pool)
+		n.gate.Release()
 	}
 }
 

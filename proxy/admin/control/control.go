@@ -1,4 +1,5 @@
-// Package control answers on the control listener: read-only views of what is in force, without a key (contract sections 1.9, 1.10).
+// Package control answers on the control listener, without a key: views of what is in force (contract sections 1.9, 1.10), and quarantines, by
+// which an operator shuts a target for a while. Documents it cannot change.
 package control
 
 import (
@@ -36,6 +37,8 @@ type Options struct {
 	// Explain says what the gateway would do with the request that a JSON text describes; what it returns goes out as JSON. A
 	// *resource.Error has its own status, every other error is the client's. Nil: /v1/explain does not exist.
 	Explain func(request []byte) (any, error)
+	// Breakers are what /v1/breakers and /v1/quarantine show and change. Nil: they do not exist.
+	Breakers Breakers
 	// Mask hides the secrets of a document, the text under key, because this listener asks nobody who they are. Nil: nothing is hidden.
 	Mask func(key string, text []byte) []byte
 	// Server is the value of the Server header, "APISIX/3.18.0"; empty for none.
@@ -52,7 +55,7 @@ const maxBody = 1 << 20
 type views struct{ Options }
 
 // Handler answers what contract section 1.9 lists (routes, services, upstreams, plugin_metadatas, schema, healthcheck, gc,
-// plugins/reload), GET /v1/left_out, POST /v1/explain, and the paths of the status listener; everything else gets the 404 page.
+// plugins/reload), GET /v1/left_out, POST /v1/explain, /v1/breakers and /v1/quarantine, and the paths of the status listener; everything else gets the 404 page.
 // Requests that a web page makes are refused, because nothing else protects this listener.
 func Handler(o Options) fasthttp.RequestHandler {
 	if o.Logf == nil {
@@ -112,6 +115,9 @@ func (v *views) find(method, path string) fasthttp.RequestHandler {
 		}
 	}
 	segment, id, one := strings.Cut(path, "/")
+	if v.Breakers != nil && (segment == "breakers" || segment == "quarantine") {
+		return v.breakers(method, path, id)
+	}
 	if method != fasthttp.MethodGet {
 		return nil
 	}
@@ -137,15 +143,20 @@ func (v *views) find(method, path string) fasthttp.RequestHandler {
 func (v *views) explain(ctx *fasthttp.RequestCtx) {
 	answer, err := v.Explain(ctx.PostBody())
 	if err != nil {
-		status := fasthttp.StatusBadRequest
-		var refused *resource.Error
-		if errors.As(err, &refused) {
-			status = refused.Status
-		}
-		replyError(ctx, status, err.Error())
+		replyRefusal(ctx, err)
 		return
 	}
 	v.replyValue(ctx, answer)
+}
+
+// replyRefusal: a *resource.Error has its own status, every other error is the client's.
+func replyRefusal(ctx *fasthttp.RequestCtx, err error) {
+	status := fasthttp.StatusBadRequest
+	var refused *resource.Error
+	if errors.As(err, &refused) {
+		status = refused.Status
+	}
+	replyError(ctx, status, err.Error())
 }
 
 const metadataKind = "plugin_metadata"

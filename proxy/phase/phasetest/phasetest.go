@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"headgate/balancer"
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
 )
@@ -110,6 +111,8 @@ type Env struct {
 	Started    []func(done <-chan struct{})
 	Recorded   *phase.RecorderOptions // of the latest recorder
 	Counts     map[string]*Counter
+	// Gates has the gates of branches; a set of its own when it is nil.
+	Gates *balancer.Gates
 }
 
 // Owner implements phase.Env.
@@ -218,6 +221,14 @@ func (e *Env) BranchCounter(branch string) phase.Counter {
 	return e.Counts[branch]
 }
 
+// BranchGate implements phase.Env.
+func (e *Env) BranchGate(branch string) *balancer.Gate {
+	if e.Gates == nil {
+		e.Gates = balancer.NewGates(nil)
+	}
+	return e.Gates.Acquire(balancer.Target{Scope: balancer.OfBranch, Owner: e.Owner(), Name: branch})
+}
+
 // Recorder implements phase.Env.
 func (e *Env) Recorder(o phase.RecorderOptions) phase.Recorder { e.Recorded = &o; return recorder{} }
 
@@ -254,6 +265,7 @@ func Run(x *phase.Exchange, e *Env, serve func(x *phase.Exchange), instances ...
 	if x.Rewrite() == phase.Continue && x.Access() == phase.Continue && serve != nil {
 		mine := x.Response.Header.Len()
 		serve(x)
+		x.Settle()
 		if x.Response.Source == phase.FromUpstream {
 			x.Receive(mine)
 		}
