@@ -8,6 +8,7 @@ import (
 
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/wire"
 )
 
 // pieceSize is how much of a streamed body is read at once: a whole TLS record, and more, so that a read that is not full has left
@@ -25,7 +26,7 @@ type stream struct {
 	framing framing
 	left    int64 // byLength: bytes to come
 	keep    bool
-	chunks  chunkReader
+	chunks  wire.Chunks
 
 	pending []byte // read, not yet delivered
 	buf     []byte
@@ -71,11 +72,11 @@ func (s *stream) take() []byte {
 		}
 		return p
 	case byChunks:
-		p, used, f := s.chunks.next(s.pending)
+		p, used, ok := s.chunks.Next(s.pending, len(s.pending))
 		s.pending = s.pending[used:]
-		if f != nil {
-			s.err = f
-		} else if s.chunks.done && len(p) == 0 {
+		if !ok {
+			s.err = fault.BadBody
+		} else if s.chunks.Done() && len(p) == 0 {
 			s.err = io.EOF
 		}
 		return p
@@ -115,7 +116,7 @@ func (s *stream) ended(err error) error {
 
 // complete says that every byte of the body has been read.
 func (s *stream) complete() bool {
-	return s.err == io.EOF || s.err == nil && (s.framing == byLength && s.left == 0 || s.framing == byChunks && s.chunks.done)
+	return s.err == io.EOF || s.err == nil && (s.framing == byLength && s.left == 0 || s.framing == byChunks && s.chunks.Done())
 }
 
 // Close implements phase.Stream.

@@ -5,6 +5,7 @@ import (
 
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/wire"
 )
 
 const (
@@ -244,9 +245,9 @@ func (u *Upstream) receive(x *phase.Exchange, c *conn, n *node, h head, end, rea
 			body = in[end : end+used]
 		}
 	case byChunks:
-		var f *fault.Fault
-		if body, used, whole, f = unchunk(in[end:read]); f != nil {
-			return f
+		var ok bool
+		if body, used, whole, ok = wire.Unchunk(in[end:read]); !ok {
+			return fault.BadBody
 		}
 	case byClose:
 		whole = false
