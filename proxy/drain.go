@@ -57,7 +57,7 @@ func (s *Server) hangUp() (busy int) {
 			c.abort() // the client must not take what it has got for all
 			continue
 		}
-		_ = c.Close()
+		_ = c.Conn.Close() // it may be lingering
 	}
 	return busy
 }

@@ -123,7 +123,8 @@ func (d diverter) Access(x *phase.Exchange) phase.Verdict {
 // defaults are options under which every test that needs no others runs.
 func defaults() ServerOptions {
 	return ServerOptions{
-		MaxHead: 16 << 10, MaxLines: 128, MaxBody: 1 << 20,
+		Settings: phase.Settings{MaxHeldBody: 1 << 20},
+		MaxHead:  16 << 10, MaxLines: 128, MaxBody: 1 << 20, BodyBuffer: 64 << 10,
 		HeadTimeout: patience, BodyTimeout: patience, IdleTimeout: patience, WriteTimeout: patience,
 	}
 }

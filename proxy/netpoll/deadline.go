@@ -65,6 +65,9 @@ func (c *Conn) Interrupt() {
 	_ = c.Conn.SetReadDeadline(longAgo)
 }
 
+// Interrupted says whether Interrupt was called.
+func (c *Conn) Interrupted() bool { return c.interrupted.Load() }
+
 // SetWriteDeadline makes writes fail from t on; the zero value never.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if c.write.suffices(t) {

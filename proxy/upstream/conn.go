@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"errors"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -115,90 +114,8 @@ func (c *conn) abort() {
 	c.pool.open.Add(-1)
 	_ = c.socket.Close() // a closing alert could wait for room in the send buffer
 	if c.upload != nil {
-		<-c.upload.done
+		c.upload.stop()
 	}
-}
-
-// Request bodies that are too long for one write with their head.
-const (
-	// uploadPiece is how much of one is written under one send timeout.
-	uploadPiece = 64 << 10
-	// uploadTick is how often the reader looks whether the body has left, which starts the clock for the answer.
-	uploadTick = 50 * time.Millisecond
-	// earlyAnswer is how long an answer is waited for when the request could not be written whole.
-	earlyAnswer = 200 * time.Millisecond
-)
-
-// upload is a request body on its way. It is written beside the reading of the answer, because an upstream may answer without reading
-// it all, and then perhaps not read on (RFC 9110 section 15.5.14; reliability C5).
-type upload struct {
-	done chan struct{}
-	err  error // valid when done is closed
-}
-
-func (c *conn) startUpload(body []byte, send time.Duration) {
-	up := &upload{done: make(chan struct{})}
-	c.upload = up
-	go func() {
-		defer close(up.done)
-		for len(body) > 0 && up.err == nil {
-			n := min(len(body), uploadPiece)
-			if up.err = c.SetWriteDeadline(time.Now().Add(send)); up.err == nil {
-				_, up.err = c.Write(body[:n])
-			}
-			body = body[n:]
-		}
-	}()
-}
-
-// sent says that the request has been written whole.
-func (c *conn) sent() bool {
-	if c.upload == nil {
-		return c.unsent == nil
-	}
-	select {
-	case <-c.upload.done:
-		c.unsent = sendFault(c.upload.err)
-		c.upload = nil
-		return c.unsent == nil
-	default:
-		return false
-	}
-}
-
-// readDuringUpload reads while the request body may still be leaving. The clock of the answer starts when it has left.
-func (c *conn) readDuringUpload(p []byte, timeout time.Duration) (int, error) {
-	for c.upload != nil {
-		patience := uploadTick
-		if c.sent() {
-			patience = timeout
-		} else if c.unsent != nil {
-			patience = earlyAnswer
-		}
-		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
-			return 0, err
-		}
-		n, err := c.Read(p)
-		if n > 0 || c.upload == nil || !isTimeout(err) {
-			return n, err
-		}
-	}
-	return c.Read(p)
-}
-
-func sendFault(err error) *fault.Fault {
-	switch {
-	case err == nil:
-		return nil
-	case isTimeout(err):
-		return fault.SendTimeout
-	}
-	return fault.SendFailed
-}
-
-func isTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
 }
 
 // descriptor returns the file descriptor of a connection, which stays valid as long as the connection is open.

@@ -49,9 +49,12 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 			}
 			return nil
 		}
+		if f.Side == fault.Client { // it is nobody's attempt that has failed
+			return f
+		}
 		x.Attempts.Note(f.Status)
 		switch {
-		case f.Retry == fault.Never, f.Retry == fault.Sent && !repeatable(&x.Request), try >= u.retries:
+		case f.Retry == fault.Never, f.Retry == fault.Sent && !repeatable(&x.Request), x.Request.Spent, try >= u.retries:
 			u.gaveUp(n, f)
 			return f
 		case u.retryTimeout > 0 && x.Elapsed()-start >= u.retryTimeout:
@@ -90,7 +93,7 @@ func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
 		if !c.reused { // dialling took its time
 			now = x.Start.Add(x.Elapsed())
 		}
-		if stale, f = u.exchange(x, n, c, now); stale {
+		if stale, f = u.exchange(x, n, c, now); stale && !x.Request.Spent {
 			if c, f = n.pool.fresh(u.connect); f == nil {
 				_, f = u.exchange(x, n, c, x.Start.Add(x.Elapsed()))
 			}
@@ -105,8 +108,8 @@ func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
 // prepare writes the request into x.Wire.Out, with its body when that is short.
 func (u *Upstream) prepare(x *phase.Exchange, n *node) (f *fault.Fault) {
 	out, f := appendRequest(x.Wire.Out[:0], x, u.host(x, n))
-	if body := x.Request.Body; len(body) <= joinLimit {
-		out = append(out, body...)
+	if q := &x.Request; q.Incoming == nil && len(q.Body) <= joinLimit {
+		out = append(out, q.Body...)
 	}
 	x.Wire.Out = out
 	return f
@@ -143,10 +146,18 @@ func (u *Upstream) write(x *phase.Exchange, c *conn, now time.Time) {
 	if err == nil {
 		_, err = c.Write(x.Wire.Out)
 	}
-	c.unsent = sendFault(err)
-	if body := x.Request.Body; err == nil && len(body) > joinLimit {
-		c.startUpload(body, u.send)
+	if q := &x.Request; err == nil && (q.Incoming != nil || len(q.Body) > joinLimit) {
+		if q.Incoming != nil {
+			q.Spent = true
+			err = q.Incoming.Invite()
+		}
+		if err == nil {
+			c.startUpload(q, u.send)
+		} else {
+			err = fault.ClientGone
+		}
 	}
+	c.unsent = sendFault(err)
 }
 
 // readHead reads the head of the answer into x.Wire.In, where it ends at end, and what came with it up to read; 1xx answers are passed
@@ -207,16 +218,19 @@ func (u *Upstream) readMore(x *phase.Exchange, c *conn, read int) ([]byte, int, 
 	}
 	n, err := c.readDuringUpload(in[read:], u.read)
 	read += n
-	switch {
-	case n > 0 || err == nil:
+	if n > 0 || err == nil {
 		return in, read, nil
+	}
+	switch sent := c.sent(); {
+	case c.unsent != nil && c.unsent.Side == fault.Client:
+		return in, read, c.unsent
 	case read > 0 && !isTimeout(err):
 		return in, read, fault.HeadCut
 	case c.unsent != nil:
 		return in, read, c.unsent
 	case isTimeout(err):
 		return in, read, fault.HeadTimeout
-	case !c.sent(): // closed in the middle of the upload
+	case !sent: // closed in the middle of the upload
 		return in, read, fault.SendFailed
 	}
 	return in, read, fault.ClosedBeforeHead

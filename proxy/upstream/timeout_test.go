@@ -16,6 +16,7 @@ import (
 
 	"headgate/conf/resource"
 	"headgate/proxy/fault"
+	"headgate/proxy/phase"
 )
 
 // blackhole is an address that does not answer: a listener whose queue is full and stays so.
@@ -280,7 +281,7 @@ func TestUploadEndsWithItsConnection(t *testing.T) {
 		})
 		for range 8 {
 			c := u.dialed(t)
-			c.startUpload([]byte(bigBody), 10*time.Second)
+			c.startUpload(&phase.Request{Body: []byte(bigBody)}, 10*time.Second)
 			up := c.upload
 			c.abort()
 			select {

@@ -6,7 +6,6 @@ import "bytes"
 const (
 	maxChunkLine = 1 << 10  // a chunk size with its extensions
 	maxTrailers  = 4 << 10  // the trailer section of one body
-	maxTrailer   = 16       // lines in it
 	maxChunkExt  = 16 << 10 // all chunk size lines of one body, beyond their digits
 )
 
@@ -17,14 +16,16 @@ type Chunks struct {
 	left     int64 // data bytes of the present chunk still to come
 	state    chunkState
 	done     bool
-	trailers int // bytes
-	lines    int // of them
+	trailers int
 	ext      int
 	failed   bool
 }
 
 // Done says that the body is complete.
 func (r *Chunks) Done() bool { return r.done }
+
+// Ahead is how much data the present chunk still has.
+func (r *Chunks) Ahead() int64 { return r.left }
 
 type chunkState uint8
 
@@ -89,8 +90,7 @@ func (r *Chunks) Next(b []byte, most int) (piece []byte, used int, ok bool) {
 			if r.done = len(line) == 0; r.done {
 				break
 			}
-			r.lines++
-			if r.trailers += len(line); r.trailers > maxTrailers || r.lines > maxTrailer || !validTrailer(line) {
+			if r.trailers += len(line); r.trailers > maxTrailers || !validTrailer(line) {
 				return nil, used, r.fail()
 			}
 		}
