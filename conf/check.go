@@ -235,6 +235,7 @@ func (k checker) upstream() {
 	k.number("upstream.keepalive_size", u.KeepaliveSize, 0, 1<<20)
 	k.positive("upstream.keepalive_idle", u.KeepaliveIdle)
 	k.number("upstream.keepalive_requests", u.KeepaliveRequests, 1, 1<<30)
+	k.number("upstream.retry_budget", u.RetryBudget, 0, 100)
 	k.size("upstream.max_response_header", u.MaxResponseHeader, minHeader, maxHeader)
 	if u.DNSRefresh < minDNSRefresh {
 		k.add("upstream.dns_refresh", fmt.Sprintf("expected at least %s, got %s", minDNSRefresh, u.DNSRefresh))

@@ -183,6 +183,7 @@ type Upstream struct {
 	KeepaliveSize     int      `toml:"keepalive_size"`
 	KeepaliveIdle     Duration `toml:"keepalive_idle"`
 	KeepaliveRequests int      `toml:"keepalive_requests"`
+	RetryBudget       int      `toml:"retry_budget"` // percent of the requests
 	MaxResponseHeader Size     `toml:"max_response_header"`
 	DNSRefresh        Duration `toml:"dns_refresh"`
 	UpgradeLifetime   Duration `toml:"upgrade_lifetime"` // of a WebSocket or the like; 0 = no limit
@@ -258,6 +259,7 @@ func Default() *Config {
 			KeepaliveSize:     320,
 			KeepaliveIdle:     Duration(4 * time.Second),
 			KeepaliveRequests: 1000,
+			RetryBudget:       20,
 			MaxResponseHeader: 32 * KiB,
 			DNSRefresh:        Duration(30 * time.Second),
 		},

@@ -11,14 +11,21 @@ const (
 	cutWait = time.Second
 )
 
+// Leave begins the end of the service: Ready says so, and every answer from now on tells its client to go. Listeners may stay open.
+func (s *Server) Leave() {
+	if s.g.draining.Swap(true) {
+		return
+	}
+	if s.goAway != nil {
+		s.goAway()
+	}
+}
+
 // Drain ends the service without losing a request (reliability F14): every answer from now on tells its client to go, connections that
 // are idle may still bring one request each until grace has passed, and what runs then may finish until ctx ends. The listeners
 // must be closed already. It returns how many connections were cut off in the middle of a request.
 func (s *Server) Drain(ctx context.Context, grace time.Duration) int {
-	s.g.draining.Store(true)
-	if s.goAway != nil {
-		s.goAway()
-	}
+	s.Leave()
 	quietFrom := time.Now().Add(grace)
 	s.await(ctx, func() bool {
 		return s.open.Load() == 0 || s.busy.Load() == 0 && !time.Now().Before(quietFrom)

@@ -52,7 +52,7 @@ type incoming struct {
 type intakeMode uint8
 
 const (
-	passing  intakeMode = iota // other protocols, other servers: everything goes through
+	passing intakeMode = iota // other protocols, other servers: everything goes through
 	atHead
 	headRead // to its end
 	inBody   // or behind it, before the next head is asked for

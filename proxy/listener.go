@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"headgate/proxy/netpoll"
 )
 
@@ -138,7 +140,8 @@ func address(a net.Addr) (netip.Addr, uint16, []byte) {
 // connections that were reset in the queue are waited out here.
 type Listener struct {
 	net.Listener
-	spare *os.File // one descriptor in reserve, to accept and drop with when there are no others
+	last  atomic.Bool // only those in the queue are still accepted
+	spare *os.File    // one descriptor in reserve, to accept and drop with when there are no others
 	mu    sync.Mutex
 	once  sync.Once
 	done  chan struct{}
@@ -156,9 +159,29 @@ func Listen(ctx context.Context, addr string) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
+	return Adopt(l), nil
+}
+
+// Adopt makes a Listener of a socket that somebody else has opened. It belongs to the Listener then.
+func Adopt(l net.Listener) *Listener {
 	own := &Listener{Listener: l, done: make(chan struct{})}
 	own.reserve()
-	return own, nil
+	return own
+}
+
+// Descriptor returns a copy of the socket, which the caller closes. Clients that nobody has accepted yet are in the queue of both.
+func (l *Listener) Descriptor() (fd int, err error) {
+	sc, ok := l.Listener.(syscall.Conn)
+	if !ok {
+		return -1, errors.ErrUnsupported
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd = -1
+	failed := raw.Control(func(s uintptr) { fd, err = unix.FcntlInt(s, unix.F_DUPFD_CLOEXEC, 0) })
+	return fd, errors.Join(failed, err)
 }
 
 // Waits between two tries to accept.
@@ -177,6 +200,13 @@ func (l *Listener) Accept() (net.Conn, error) {
 		if errors.Is(err, net.ErrClosed) {
 			return nil, net.ErrClosed
 		}
+		if l.last.Load() {
+			if c := l.queued(); c != nil {
+				return newEdgeConn(c), nil
+			}
+			_ = l.Close()
+			return nil, net.ErrClosed
+		}
 		if (errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)) && l.shed() {
 			wait = minBackoff // the queue moves
 		}
@@ -186,6 +216,51 @@ func (l *Listener) Accept() (net.Conn, error) {
 		case <-time.After(wait):
 		}
 	}
+}
+
+// Finish closes the listener when the clients that wait in its queue have been accepted: the kernel would reset them. It does not wait for
+// that, and needs somebody who accepts.
+func (l *Listener) Finish() {
+	t, ok := l.Listener.(*net.TCPListener)
+	if !ok {
+		_ = l.Close()
+		return
+	}
+	l.last.Store(true)
+	_ = t.SetDeadline(time.Unix(1, 0)) // Accept goes on in the queue; it fails only when the listener is closed
+}
+
+// queued takes a client out of the queue, nil when there is none.
+func (l *Listener) queued() net.Conn {
+	sc, ok := l.Listener.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	fd := -1
+	err = raw.Control(func(s uintptr) {
+		for fd < 0 {
+			n, _, err := unix.Accept4(int(s), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			if err == nil {
+				fd = n
+			} else if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNABORTED) {
+				return
+			}
+		}
+	})
+	if err != nil || fd < 0 {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), "client")
+	defer f.Close() // the connection has a descriptor of its own
+	c, err := net.FileConn(f)
+	if err != nil {
+		return nil
+	}
+	return c
 }
 
 // shed takes one client out of the queue and hangs up, so that it learns of the shortage at once.

@@ -177,3 +177,56 @@ func TestConnAddresses(t *testing.T) {
 		t.Errorf("a socket in the file system: %v %d %s", addr, port, text)
 	}
 }
+
+// TestListenerFinish: clients that are in the queue when the listener ends are still accepted; others are refused.
+func TestListenerFinish(t *testing.T) {
+	l, err := Listen(context.Background(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const waiting = 20
+	for range waiting {
+		c, err := net.DialTimeout("tcp", l.Addr().String(), patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	l.Finish()
+	for i := range waiting {
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatalf("client %d: %v", i, err)
+		}
+		if edge := edgeConnOf(c); edge == nil || edge.peerText == nil || edge.localPort == 0 {
+			t.Errorf("client %d has no addresses: %+v", i, edge)
+		}
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Error(err)
+		}
+		c.Close()
+	}
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := net.DialTimeout("tcp", l.Addr().String(), patience); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a newcomer: %v", err)
+	}
+}
+
+// Who waits in Accept while nobody comes is told of the end.
+func TestListenerFinishWakes(t *testing.T) {
+	l, err := Listen(context.Background(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := l.Accept()
+		ended <- err
+	}()
+	l.Finish()
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -355,7 +355,9 @@ func TestUploadRetries(t *testing.T) {
 		r := newGate(t, defaults()).route("r", fmt.Sprintf(`{"uri":"/*","upstream":{"nodes":[{"host":"127.0.0.1","port":%s,"weight":1,"priority":1},{"host":"127.0.0.1","port":%s,"weight":1}]}}`,
 			portText(dead), portText(up.addr)))
 		c := r.dial(t)
-		go func() { _, _ = fmt.Fprintf(c, "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", n, strings.Repeat("x", n)) }()
+		go func() {
+			_, _ = fmt.Fprintf(c, "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", n, strings.Repeat("x", n))
+		}()
 		res, _, err := c.reply("PUT")
 		if err != nil || res.StatusCode != want {
 			t.Errorf("%d bytes: %v, %v", n, res, err)

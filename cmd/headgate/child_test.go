@@ -59,13 +59,30 @@ type child struct {
 	err            error
 }
 
+// childOptions are what a supervisor gives to a process.
+type childOptions struct {
+	env     []string
+	sockets []*os.File // as systemd passes them
+}
+
 // startChild starts the program in dir.
 func startChild(t testing.TB, dir string, args ...string) *child {
 	t.Helper()
+	return startChildWith(t, dir, childOptions{}, args...)
+}
+
+func startChildWith(t testing.TB, dir string, o childOptions, args ...string) *child {
+	t.Helper()
 	c := &child{t: t, cmd: exec.Command(binary(t), args...), ended: make(chan struct{})}
+	if len(o.sockets) > 0 { // LISTEN_PID is not known before there is a process
+		script := fmt.Sprintf(`LISTEN_PID=$$ LISTEN_FDS=%d exec "$0" "$@"`, len(o.sockets))
+		c.cmd = exec.Command("/bin/sh", append([]string{"-c", script, binary(t)}, args...)...)
+		c.cmd.ExtraFiles = o.sockets
+	}
+	c.cmd.Env = append(os.Environ(), o.env...)
 	c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = dir, &c.stdout, &c.stderr
-	// Nothing is left behind, not even when the test's process is killed.
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// Nothing is left behind, not even when the test's process is killed. A process that took over from it is in its group.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := c.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +107,7 @@ func runChild(t testing.TB, dir string, args ...string) (stdout, stderr string, 
 	return c.stdout.String(), c.stderr.String(), status
 }
 
-// wait returns the exit status.
+// wait returns the exit status, when the process and those that took over from it have ended.
 func (c *child) wait() int {
 	c.t.Helper()
 	select {
@@ -117,7 +134,7 @@ func (c *child) signal(s syscall.Signal) {
 
 // kill ends the process without giving it a chance to do anything.
 func (c *child) kill() {
-	_ = c.cmd.Process.Kill() // it may have ended already
+	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) // it may have ended already
 	<-c.ended
 }
 

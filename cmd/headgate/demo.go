@@ -81,7 +81,7 @@ func startDemo(o demoOptions, logf func(format string, args ...any)) (_ *demo, e
 	if err != nil {
 		return nil, err
 	}
-	if d.process, err = start(context.Background(), c, logf); err != nil {
+	if d.process, err = start(context.Background(), c, &inheritance{}, logf); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -158,7 +158,7 @@ Stop with Ctrl-C.
 // close stops everything and removes the files.
 func (d *demo) close() {
 	if d.process != nil {
-		_ = d.drain()
+		_ = d.drain(false)
 	}
 	for _, u := range d.upstreams {
 		u.close()

@@ -290,7 +290,7 @@ func copyStored(c *conf.Config, held store.Store, logf func(string, ...any)) err
 	if err != nil {
 		return err
 	}
-	s, err := openStore(context.Background(), &from, sealer, logf)
+	s, _, err := openStore(context.Background(), &from, sealer, logf)
 	if err != nil {
 		return err
 	}

@@ -113,7 +113,7 @@ func startGate(t testing.TB, c *conf.Config) *gate {
 	t.Helper()
 	g := &gate{t: t, client: newClient(t), logged: &logLines{}}
 	var err error
-	if g.process, err = start(context.Background(), c, g.logged.printf); err != nil {
+	if g.process, err = start(context.Background(), c, &inheritance{}, g.logged.printf); err != nil {
 		t.Fatalf("start: %v\n%s", err, g.logged)
 	}
 	g.addr = g.gateways[0].Addr().String()
@@ -368,8 +368,10 @@ func dialWire(t testing.TB, addr string) *wireConn {
 	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
-	return &wireConn{c, bufio.NewReader(c)}
+	return newWireConn(c)
 }
+
+func newWireConn(c net.Conn) *wireConn { return &wireConn{c, bufio.NewReader(c)} }
 
 // exchange sends request and reads one answer to its end.
 func (c *wireConn) exchange(request string) (*http.Response, string, error) {

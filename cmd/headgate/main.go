@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/dlclark/regexp2/v2"
 
 	"headgate/conf"
@@ -157,39 +158,42 @@ func runCommand(file string, stderr io.Writer) error {
 		return err
 	}
 	logger := log.New(stderr, "", log.LstdFlags|log.LUTC)
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1)
-	p, early, err := begin(c, logger.Printf, signals)
+	what, whatErr := thisProgram()
+	in, err := inherit()
 	if err != nil {
 		return err
 	}
-	for _, s := range early {
-		if ends, err := p.obey(s, file, signals); ends {
-			return err
-		}
+	defer in.close()
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
+	p, early, err := begin(c, in, logger.Printf, signals)
+	if err != nil {
+		return err
 	}
-	for {
-		select {
-		case err := <-p.failed:
-			p.stop(context.Background())
-			return err
-		case s := <-signals:
-			if ends, err := p.obey(s, file, signals); ends {
-				return err
-			}
+	succeeds := in.ready()
+	service := &service{process: p, file: file, program: what, signals: signals, tell: func(state string) {
+		if _, err := daemon.SdNotify(false, state); err != nil {
+			logger.Printf("NOTIFY_SOCKET: %v", err)
 		}
+	}}
+	if whatErr != nil {
+		logger.Printf("WARNING: SIGUSR2 will not work: %v", whatErr)
 	}
+	if !succeeds { // else the service is up already, and its main process says which one is to be the next
+		service.tell("READY=1")
+	}
+	return service.run(early)
 }
 
 // begin starts the process. Signals of that time kill nobody's request: early are those to obey when it is up. The first that asks for
 // the end cuts short what the start waits for, the second ends the process at once.
-func begin(c *conf.Config, logf func(format string, args ...any), signals <-chan os.Signal) (p *process, early []os.Signal, err error) {
+func begin(c *conf.Config, in *inheritance, logf func(string, ...any), signals <-chan os.Signal) (p *process, early []os.Signal, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	started := make(chan struct{})
 	go func() {
 		defer close(started)
-		p, err = start(ctx, c, logf)
+		p, err = start(ctx, c, in, logf)
 	}()
 	for {
 		select {
@@ -197,7 +201,7 @@ func begin(c *conf.Config, logf func(format string, args ...any), signals <-chan
 			return p, early, err
 		case s := <-signals:
 			early = append(early, s)
-			if s == syscall.SIGHUP || s == syscall.SIGUSR1 {
+			if s != syscall.SIGTERM && s != syscall.SIGINT {
 				continue
 			}
 			if ctx.Err() != nil {
@@ -207,28 +211,4 @@ func begin(c *conf.Config, logf func(format string, args ...any), signals <-chan
 			cancel()
 		}
 	}
-}
-
-// obey does what s asks for. ends tells that the process has come to its end, with err.
-func (p *process) obey(s os.Signal, file string, signals <-chan os.Signal) (ends bool, err error) {
-	switch s {
-	case syscall.SIGHUP:
-		p.reloadFile(file)
-	case syscall.SIGUSR1:
-		if err := p.log.Reopen(); err != nil {
-			p.logf("access log: %v", err)
-		}
-		if err := p.audit.reopen(); err != nil {
-			p.logf("audit log: %v", err)
-		}
-	default:
-		go func() { // a second signal ends the process at once
-			<-signals
-			os.Exit(1)
-		}()
-		g := p.conf.Load().Gateway
-		p.logf("%v: draining, at most %v", s, g.DrainDelay.Std()+g.DrainTimeout.Std())
-		return true, p.drain()
-	}
-	return false, nil
 }

@@ -17,6 +17,7 @@ import (
 	"headgate/conf"
 	"headgate/conf/seal"
 	"headgate/conf/store"
+	"headgate/conf/store/lent"
 	"headgate/plugins"
 	"headgate/proxy"
 	"headgate/proxy/accesslog"
@@ -54,7 +55,9 @@ type process struct {
 	server   *proxy.Server
 	keys     atomic.Pointer[[]v3.Key]
 
-	gateways  []*proxy.Listener
+	lent      *lent.Store       // the store, when no other process can have it at the same time; else nil
+	sockets   []socket          // all listeners
+	gateways  []*proxy.Listener // for clients
 	secure    []*proxy.Listener // for clients over TLS
 	operators []operator
 	serving   sync.WaitGroup
@@ -68,7 +71,8 @@ type operator struct {
 }
 
 // start brings everything up, or nothing: when it fails, what had been started is stopped again. ctx ends what it waits for.
-func start(ctx context.Context, c *conf.Config, logf func(format string, args ...any)) (_ *process, err error) {
+// What listens already is taken from in.
+func start(ctx context.Context, c *conf.Config, in *inheritance, logf func(format string, args ...any)) (_ *process, err error) {
 	p := &process{logf: logf, failed: make(chan error, 8), meter: meter.New("")}
 	p.conf.Store(c)
 	defer func() {
@@ -86,10 +90,10 @@ func start(ctx context.Context, c *conf.Config, logf func(format string, args ..
 	for _, w := range c.Warnings(time.Now()) {
 		logf("WARNING: %s", w)
 	}
-	if err = p.openParts(ctx, c); err != nil {
+	if err = p.openParts(ctx, c, in); err != nil {
 		return nil, err
 	}
-	if err = p.listen(c); err != nil {
+	if err = p.listen(ctx, c, in); err != nil {
 		return nil, err
 	}
 	p.gauges()
@@ -98,7 +102,7 @@ func start(ctx context.Context, c *conf.Config, logf func(format string, args ..
 }
 
 // openParts makes everything below the listeners.
-func (p *process) openParts(ctx context.Context, c *conf.Config) (err error) {
+func (p *process) openParts(ctx context.Context, c *conf.Config, in *inheritance) (err error) {
 	if p.offload, err = offload.New(64, func(r any) { p.logf("background task: %v", r) }); err != nil {
 		return err
 	}
@@ -108,7 +112,10 @@ func (p *process) openParts(ctx context.Context, c *conf.Config) (err error) {
 	if p.sealer, err = newSealer(c); err != nil {
 		return err
 	}
-	if p.store, err = openStore(ctx, c, p.sealer, p.logf); err != nil {
+	if err = in.takeStore(); err != nil {
+		return err
+	}
+	if p.store, p.lent, err = openStore(ctx, c, p.sealer, p.logf); err != nil {
 		return err
 	}
 	if p.audit, err = openAudit(c.Audit.Path, p.logf); err != nil {
@@ -171,7 +178,7 @@ func upstreamDefaults(c *conf.Config) (upstream.Defaults, error) {
 		Connect: u.ConnectTimeout.Std(), Send: u.SendTimeout.Std(), Read: u.ReadTimeout.Std(),
 		Pool:    upstream.PoolOptions{Size: u.KeepaliveSize, IdleTimeout: u.KeepaliveIdle.Std(), MaxRequests: u.KeepaliveRequests},
 		TLS:     upstream.TLSOptions{Verify: u.TLSVerify && !c.Compat.On(conf.UnverifiedUpstreamTLS)},
-		MaxHead: u.MaxResponseHeader.Int(),
+		MaxHead: u.MaxResponseHeader.Int(), RetryBudget: u.RetryBudget,
 	}
 	if u.CAFile != "" {
 		pem, err := os.ReadFile(u.CAFile)
@@ -242,26 +249,33 @@ func (p *process) connectFailed() func(string, *fault.Fault, error) {
 	}
 }
 
-func (p *process) listen(c *conf.Config) error {
-	ctx := context.Background()
-	for _, addr := range c.Gateway.Listen {
-		l, err := proxy.Listen(ctx, addr)
+func (p *process) listen(ctx context.Context, c *conf.Config, in *inheritance) error {
+	open := func(setting, addr string) (*proxy.Listener, error) {
+		l, err := in.listen(ctx, setting, addr)
 		if err != nil {
-			return fmt.Errorf("gateway.listen: %w", err)
+			return nil, fmt.Errorf("%s: %w", setting, err)
+		}
+		p.sockets = append(p.sockets, socket{setting + " " + addr, l})
+		return l, nil
+	}
+	for _, addr := range c.Gateway.Listen {
+		l, err := open("gateway.listen", addr)
+		if err != nil {
+			return err
 		}
 		p.gateways = append(p.gateways, l)
 	}
 	for _, addr := range c.Gateway.TLS.Listen {
-		l, err := proxy.Listen(ctx, addr)
+		l, err := open("gateway.tls.listen", addr)
 		if err != nil {
-			return fmt.Errorf("gateway.tls.listen: %w", err)
+			return err
 		}
 		p.secure = append(p.secure, l)
 	}
 	add := func(name, addr string, s *fasthttp.Server) error {
-		l, err := proxy.Listen(ctx, addr)
+		l, err := open(name+".listen", addr)
 		if err != nil {
-			return fmt.Errorf("%s.listen: %w", name, err)
+			return err
 		}
 		p.operators = append(p.operators, operator{name, l, s})
 		return nil
@@ -379,12 +393,25 @@ func (p *process) addr(name string) string {
 // idleGrace is how long, while draining, an idle connection may still bring a request.
 const idleGrace = time.Second
 
-// drain ends the service as the configuration says: go on accepting for drain_delay, then finish what runs, within drain_timeout.
-func (p *process) drain() error {
+// drain ends the service as the configuration says: go on accepting for drain_delay, while readiness is down and answers tell their
+// clients to go, then finish what runs, within drain_timeout. A process that another one has taken over from has nobody to wait for.
+func (p *process) drain(takenOver bool) error {
 	c := p.conf.Load()
-	time.Sleep(c.Gateway.DrainDelay.Std())
+	p.server.Leave()
+	if takenOver {
+		for _, o := range p.operators {
+			_ = o.listener.Close()
+		}
+		p.applier.Close() // the store is the other's
+	} else {
+		time.Sleep(c.Gateway.DrainDelay.Std())
+	}
 	for _, l := range slices.Concat(p.gateways, p.secure) {
-		_ = l.Close()
+		if takenOver {
+			_ = l.Close() // who waits in its queue is accepted by the other process
+		} else {
+			l.Finish()
+		}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), c.Gateway.DrainTimeout.Std())
 	defer cancel()

@@ -14,14 +14,16 @@ import (
 	"headgate/conf/store/embedded"
 	"headgate/conf/store/etcd"
 	"headgate/conf/store/file"
+	"headgate/conf/store/lent"
 	"headgate/conf/store/mem"
 	"headgate/conf/store/sealed"
 	"headgate/plugins"
 	"headgate/proxy/meter"
 )
 
-// openStore opens the provider that c names. With a sealer, secrets are encrypted in it.
-func openStore(ctx context.Context, c *conf.Config, sealer *seal.Sealer, logf func(string, ...any)) (s store.Store, err error) {
+// openStore opens the provider that c names. With a sealer, secrets are encrypted in it. lendable is the same store when another process
+// can have it only while this one lets go of it, else nil.
+func openStore(ctx context.Context, c *conf.Config, sealer *seal.Sealer, logf func(string, ...any)) (s store.Store, lendable *lent.Store, err error) {
 	switch c.Store.Provider {
 	case conf.StoreMem:
 		s = mem.Open()
@@ -30,15 +32,21 @@ func openStore(ctx context.Context, c *conf.Config, sealer *seal.Sealer, logf fu
 	case conf.StoreFile:
 		s, err = openFile(c, logf)
 	default:
-		var opened *embedded.Store
-		if opened, err = embedded.Open(c.Store.Path, embedded.Options{}); err == nil {
-			s = opened // a nil pointer would pass for a store
+		lendable, err = lent.Open(func() (store.Store, error) {
+			opened, err := embedded.Open(c.Store.Path, embedded.Options{})
+			if err != nil {
+				return nil, err // a nil pointer would pass for a store
+			}
+			return opened, nil
+		})
+		if err == nil {
+			s = lendable
 		}
 	}
 	if err != nil || sealer == nil {
-		return s, err
+		return s, lendable, err
 	}
-	return sealed.New(s, sealer), nil
+	return sealed.New(s, sealer), lendable, nil
 }
 
 func openEtcd(ctx context.Context, e conf.Etcd) (store.Store, error) {

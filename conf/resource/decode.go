@@ -257,6 +257,11 @@ func (f *fields) timeout() *Timeout {
 		return max(duration(sub.seconds(name, 0)), time.Millisecond)
 	}
 	t := &Timeout{Connect: clock("connect"), Send: clock("send"), Read: clock("read")}
+	for name, d := range map[string]*time.Duration{"handshake": &t.Handshake, "head": &t.Head, "total": &t.Total} {
+		if _, ok := sub.doc[name]; ok {
+			*d = clock(name)
+		}
+	}
 	f.adopt(sub)
 	return t
 }

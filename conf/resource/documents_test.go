@@ -27,7 +27,7 @@ func TestDecodeRoute(t *testing.T) {
 			&Route{ID: "r", Name: "n", Desc: "d", Labels: map[string]string{"a": "b"}, URIs: []string{"/a", "/b"}, Hosts: []string{"x"},
 				RemoteAddrs: []string{"1.1.1.1"}, Methods: []string{"GET"}, Priority: -5, Vars: json.RawMessage(`[["a","==",1.0]]`), Status: 1,
 				Plugins:   []Plugin{plugin("c", `{}`), plugin("z", `{"a":[],"b":1.50}`)},
-				ServiceID: "s", PluginConfigID: "p", Timeout: &Timeout{500 * time.Millisecond, time.Second, time.Millisecond},
+				ServiceID: "s", PluginConfigID: "p", Timeout: &Timeout{Connect: 500 * time.Millisecond, Send: time.Second, Read: time.Millisecond},
 				EnableWebsocket: &yes, FilterFunc: "f", Script: "s",
 				Upstream: &Upstream{Type: "roundrobin", HashOn: "vars", Scheme: "http", PassHost: "pass", Retries: &two,
 					Nodes: []Node{{Host: "a", Weight: 1}}}}},

@@ -60,6 +60,8 @@ type Upstream struct {
 	Retries        *int           // nil: one try per other node
 	RetryTimeout   float64        // seconds; 0: no limit
 	Timeout        *Timeout       // nil: the gateway's default
+	Retry          *Retry         // nil when absent
+	Limits         *Limits        // nil: none
 	KeepalivePool  *KeepalivePool // nil: the gateway's default
 	TLS            *TLS
 	Checks         *Checks // nil when absent
@@ -75,9 +77,25 @@ type Node struct {
 	Priority int    // higher groups are used first; default 0
 }
 
-// Timeout holds the three clocks of an attempt, each at least a millisecond.
+// Timeout holds the clocks of an attempt, each at least a millisecond. The last three are Headgate's own, and 0 when they are not set.
 type Timeout struct {
 	Connect, Send, Read time.Duration
+	Handshake           time.Duration // of TLS; 0: Connect has to do for both
+	Head                time.Duration // until the head of the answer is there; 0: as Read
+	Total               time.Duration // of all attempts together, until the last byte of the answer; 0: no limit
+}
+
+// Retry says what else than a failure is tried at another node, and how often. It is Headgate's own.
+type Retry struct {
+	Statuses []int // of answers, sorted
+	Budget   *int  // percent of the requests; nil: the gateway's default
+}
+
+// Limits bound what each node of an upstream is given at a time. They are Headgate's own.
+type Limits struct {
+	Inflight     int // requests
+	Queue        int // requests that wait when no node can take them; default 0
+	QueueTimeout time.Duration
 }
 
 // KeepalivePool sizes the pool of idle connections to an upstream.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -30,8 +31,43 @@ func upstreamFrom(doc map[string]any) (*Upstream, error) {
 		n := f.integer("retries", 0)
 		u.Retries = &n
 	}
+	u.Retry, u.Limits = f.retry(), f.limits()
 	u.Checks = f.checks()
 	return u, f.err
+}
+
+func (f *fields) retry() *Retry {
+	sub := f.object("retry")
+	if sub == nil {
+		return nil
+	}
+	r := &Retry{}
+	for _, v := range sub.list("statuses") {
+		status, ok := toInt(v)
+		if !ok {
+			sub.fail("statuses", "an array of statuses")
+		}
+		r.Statuses = append(r.Statuses, int(status))
+	}
+	slices.Sort(r.Statuses)
+	if _, ok := sub.doc["budget"]; ok {
+		n := sub.integer("budget", 0)
+		r.Budget = &n
+	}
+	f.adopt(sub)
+	return r
+}
+
+func (f *fields) limits() *Limits {
+	sub := f.object("limits")
+	if sub == nil {
+		return nil
+	}
+	l := &Limits{
+		Inflight: sub.integer("inflight", 0), Queue: sub.integer("queue", 0), QueueTimeout: duration(sub.seconds("queue_timeout", 1)),
+	}
+	f.adopt(sub)
+	return l
 }
 
 func (f *fields) keepalivePool() *KeepalivePool {

@@ -73,13 +73,16 @@ var (
 	AllTried            = &Fault{"all_endpoints_tried", Gateway, 502, Never}
 	RetryDeadline       = &Fault{"retry_deadline", Gateway, 502, Never}
 	Panic               = &Fault{"panic", Gateway, 500, Never}
-	NoUpstreamSocket    = &Fault{"no_upstream_socket", Gateway, 503, Never}
+	// EndpointsBusy: every endpoint has as much under way as it may, and the queue is full or was waited in for too long.
+	EndpointsBusy    = &Fault{"endpoints_busy", Gateway, 503, Never}
+	NoUpstreamSocket = &Fault{"no_upstream_socket", Gateway, 503, Never}
 )
 
 // Faults of an attempt.
 var (
 	ConnectFailed  = &Fault{"connect_failed", Upstream, 502, Unsent}
 	ConnectTimeout = &Fault{"connect_timeout", Upstream, 504, Unsent}
+	TLSTimeout     = &Fault{"tls_timeout", Upstream, 504, Unsent}
 	TLSFailed      = &Fault{"tls_failed", Upstream, 502, Unsent}
 	SendFailed     = &Fault{"send_failed", Upstream, 502, Sent}
 	SendTimeout    = &Fault{"send_timeout", Upstream, 504, Sent}
@@ -92,14 +95,16 @@ var (
 	BodyCut     = &Fault{"body_cut", Upstream, 502, Never}
 	BadBody     = &Fault{"bad_body", Upstream, 502, Never}
 	ReadTimeout = &Fault{"read_timeout", Upstream, 504, Never}
+	// TotalTimeout: the exchange as a whole took longer than its upstream may.
+	TotalTimeout = &Fault{"total_timeout", Upstream, 504, Never}
 )
 
 // All returns every fault, for tables made at start.
 func All() []*Fault {
 	return []*Fault{
 		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
-		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, AllTried, RetryDeadline, Panic, NoUpstreamSocket,
-		ConnectFailed, ConnectTimeout, TLSFailed, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
-		BadBody, ReadTimeout,
+		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, AllTried, RetryDeadline, Panic, EndpointsBusy, NoUpstreamSocket,
+		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
+		BadBody, ReadTimeout, TotalTimeout,
 	}
 }

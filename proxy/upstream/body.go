@@ -18,10 +18,10 @@ const pieceSize = 18 << 10
 // stream delivers a response body piece by piece, and knows a body that was cut from one that is complete. It owns its
 // connection until Close.
 type stream struct {
-	c       *conn
-	n       *node
-	x       *phase.Exchange
-	timeout time.Duration // between two reads
+	c      *conn
+	n      *node
+	x      *phase.Exchange
+	clocks *clocks
 
 	framing framing
 	left    int64 // byLength: bytes to come
@@ -37,10 +37,10 @@ var streams = sync.Pool{New: func() any { return &stream{buf: make([]byte, piece
 
 // newStream takes over c, and the attempt that n counts as under way. pending are the body bytes that came with the head, valid
 // until Close.
-func newStream(x *phase.Exchange, c *conn, n *node, h head, timeout time.Duration, pending []byte) *stream {
+func newStream(x *phase.Exchange, c *conn, n *node, h head, clocks *clocks, pending []byte) *stream {
 	s := streams.Get().(*stream)
 	*s = stream{
-		c: c, n: n, x: x, timeout: timeout,
+		c: c, n: n, x: x, clocks: clocks,
 		framing: h.framing, left: h.length, keep: h.keepAlive, pending: pending, buf: s.buf,
 	}
 	return s
@@ -90,7 +90,7 @@ func (s *stream) take() []byte {
 // fill reads the next bytes. It asks for more than the body can still hold, so that bytes which belong to no answer show up.
 func (s *stream) fill() {
 	kept := copy(s.buf, s.pending) // an incomplete chunk line; take has used all else
-	if err := s.c.SetReadDeadline(time.Now().Add(s.timeout)); err != nil {
+	if err := s.c.SetReadDeadline(time.Now().Add(s.clocks.left(s.x, s.clocks.read))); err != nil {
 		s.err = fault.BodyCut
 		return
 	}
@@ -107,7 +107,7 @@ func (s *stream) fill() {
 func (s *stream) ended(err error) error {
 	switch {
 	case isTimeout(err):
-		return fault.ReadTimeout
+		return s.clocks.late(s.x, fault.ReadTimeout)
 	case s.framing == byClose && errors.Is(err, io.EOF) && (s.c.records == nil || !s.c.records.torn):
 		return io.EOF
 	}
@@ -128,7 +128,7 @@ func (s *stream) Close() {
 	} else {
 		s.c.abort()
 	}
-	s.n.Inflight.Add(-1)
+	s.n.leave()
 	*s = stream{buf: s.buf}
 	streams.Put(s)
 }

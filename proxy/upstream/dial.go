@@ -24,8 +24,8 @@ type dialer struct {
 	failed   func(endpoint string, f *fault.Fault, err error)
 }
 
-// connect resolves, dials and shakes hands, all before ctx ends.
-func (d *dialer) connect(ctx context.Context) (*conn, *fault.Fault) {
+// connect resolves, dials and shakes hands, all before ctx ends; the handshake takes no longer than handshake, when that is not 0.
+func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *fault.Fault) {
 	addrs, err := d.resolver.lookup(ctx, d.host)
 	if err != nil {
 		return nil, d.report(fault.UnknownNode, err)
@@ -51,10 +51,15 @@ func (d *dialer) connect(ctx context.Context) (*conn, *fault.Fault) {
 	}
 	c.records = newRecordReader(c.socket)
 	tc := tls.Client(c.records, d.tls)
+	if handshake > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, handshake)
+		defer cancel()
+	}
 	if err = tc.HandshakeContext(ctx); err != nil {
 		_ = nc.Close()
 		if ctx.Err() != nil {
-			return nil, d.report(fault.ConnectTimeout, err)
+			return nil, d.report(fault.TLSTimeout, err)
 		}
 		return nil, d.report(fault.TLSFailed, err)
 	}

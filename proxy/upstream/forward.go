@@ -30,31 +30,41 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 	}
 	start := x.Elapsed()
 	x.Attempts.Begun = start
-	for try := 0; ; try++ {
-		i := u.pick.Pick(tried, key)
-		if i < 0 {
-			return fault.AllTried
+	if u.retries > 0 {
+		u.budget.earn()
+	}
+	for try, next := 0, -1; ; try++ {
+		n, f := u.coming(x, key, next)
+		if f != nil {
+			return f
 		}
-		tried.Add(i)
-		n := u.nodes[i]
 		x.Attempts.Addr, x.Attempts.Node, x.Attempts.NodePort = n.addr, n.Host, n.Port
-		if x.Send() == phase.Stop {
+		lines := x.Response.Header.Len()
+		if n.send(x) == phase.Stop {
 			return nil
 		}
-		f := u.attempt(x, n)
-		if f == nil {
+		if f = u.attempt(x, n); f == nil {
 			u.answered(n, x.Response.Status)
 			if u.observer != nil {
-				u.observer.Observe(i, x.Attempts.Head-x.Attempts.Connected)
+				u.observer.Observe(n.index, x.Attempts.Head-x.Attempts.Connected)
 			}
-			return nil
+			if next = u.other(x, n, key, try, start); next < 0 {
+				return nil
+			}
+			drop(&x.Response, lines)
+			continue
 		}
 		if f.Side == fault.Client { // it is nobody's attempt that has failed
 			return f
 		}
+		next = -1
+		f = u.late(x, f)
 		x.Attempts.Note(f.Status)
 		switch {
 		case f.Retry == fault.Never, f.Retry == fault.Sent && !repeatable(&x.Request), x.Request.Spent, try >= u.retries:
+			u.gaveUp(n, f)
+			return f
+		case f.Retry == fault.Sent && !u.budget.spend():
 			u.gaveUp(n, f)
 			return f
 		case u.retryTimeout > 0 && x.Elapsed()-start >= u.retryTimeout:
@@ -63,6 +73,18 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 		}
 		u.failed(n, f)
 	}
+}
+
+// send runs the Send phase for n. When it ends the exchange, or breaks, no attempt is under way.
+func (n *node) send(x *phase.Exchange) (v phase.Verdict) {
+	v = phase.Stop
+	defer func() {
+		if v == phase.Stop {
+			n.leave()
+		}
+	}()
+	v = x.Send()
+	return v
 }
 
 // repeatable: methods that may reach an upstream twice (contract section 3.2; POST, PATCH and LOCK may not). A protocol switch may not
@@ -78,14 +100,14 @@ func repeatable(q *phase.Request) bool {
 	return true
 }
 
-// attempt makes one try at one endpoint, which counts it as under way until the answer has been read. A connection that had served
+// attempt makes one try at one endpoint, which has counted it as under way and does so until the answer has been read. A connection that had served
 // before and was closed by the upstream while it was idle shows that only now, when the close and the request met on the way: the request is
 // repeated once on a new connection, and that does not count as a try.
 func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
 	if f := u.prepare(x, n); f != nil {
+		n.leave()
 		return f
 	}
-	n.Inflight.Add(1)
 	now := x.Start.Add(x.Elapsed())
 	c, f := u.connection(x, n, now)
 	if f == nil {
@@ -94,13 +116,13 @@ func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
 			now = x.Start.Add(x.Elapsed())
 		}
 		if stale, f = u.exchange(x, n, c, now); stale && !x.Request.Spent {
-			if c, f = n.pool.fresh(u.connect); f == nil {
+			if c, f = n.pool.fresh(u.left(x, u.connect), u.handshake); f == nil {
 				_, f = u.exchange(x, n, c, x.Start.Add(x.Elapsed()))
 			}
 		}
 	}
 	if f != nil || x.Response.Stream == nil { // a stream takes itself off the count
-		n.Inflight.Add(-1)
+		n.leave()
 	}
 	return f
 }
@@ -142,7 +164,7 @@ func (u *Upstream) exchange(x *phase.Exchange, n *node, c *conn, now time.Time) 
 // write sends the request; a long body goes on leaving in the background. An error is left in c.unsent, since an answer may be there
 // nevertheless.
 func (u *Upstream) write(x *phase.Exchange, c *conn, now time.Time) {
-	err := c.SetWriteDeadline(now.Add(u.send))
+	err := c.SetWriteDeadline(now.Add(u.left(x, u.send)))
 	if err == nil {
 		_, err = c.Write(x.Wire.Out)
 	}
@@ -170,7 +192,7 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 	}
 	in = in[:cap(in)]
 	x.Wire.In = in
-	patience := u.read
+	patience := u.left(x, u.head)
 	if c.unsent != nil {
 		patience = earlyAnswer
 	}
@@ -216,7 +238,7 @@ func (u *Upstream) readMore(x *phase.Exchange, c *conn, read int) ([]byte, int, 
 		copy(in, x.Wire.In)
 		x.Wire.In = in
 	}
-	n, err := c.readDuringUpload(in[read:], u.read)
+	n, err := c.readDuringUpload(in[read:], u.left(x, u.head))
 	read += n
 	if n > 0 || err == nil {
 		return in, read, nil
@@ -253,7 +275,7 @@ func (u *Upstream) receive(x *phase.Exchange, c *conn, n *node, h head, end, rea
 		if whole = h.length <= int64(len(in)-end); whole {
 			var f *fault.Fault
 			used = int(h.length)
-			if read, f = u.readUpTo(c, in, read, end+used); f != nil {
+			if read, f = u.readUpTo(x, c, in, read, end+used); f != nil {
 				return f
 			}
 			body = in[end : end+used]
@@ -272,7 +294,7 @@ func (u *Upstream) receive(x *phase.Exchange, c *conn, n *node, h head, end, rea
 		r.Body = body
 		c.release(h.keepAlive, read-end-used, x.Start.Add(now))
 	} else {
-		r.Stream = newStream(x, c, n, h, u.read, in[end:read])
+		r.Stream = newStream(x, c, n, h, &u.clocks, in[end:read])
 		r.Size = h.length
 	}
 	r.Status, r.Source = h.status, phase.FromUpstream
@@ -281,9 +303,9 @@ func (u *Upstream) receive(x *phase.Exchange, c *conn, n *node, h head, end, rea
 }
 
 // readUpTo reads until in[:end] is full. It offers the whole of in, so that bytes which belong to no answer show up.
-func (u *Upstream) readUpTo(c *conn, in []byte, read, end int) (int, *fault.Fault) {
+func (u *Upstream) readUpTo(x *phase.Exchange, c *conn, in []byte, read, end int) (int, *fault.Fault) {
 	for read < end {
-		if err := c.SetReadDeadline(time.Now().Add(u.read)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(u.left(x, u.read))); err != nil {
 			return read, fault.BodyCut
 		}
 		n, err := c.Read(in[read:])

@@ -192,7 +192,7 @@ type rig struct {
 func newRig(t testing.TB) *rig {
 	r := &rig{t: t, res: NewResolver(time.Minute)}
 	r.def = Defaults{
-		Connect: 10 * time.Second, Send: 10 * time.Second, Read: 10 * time.Second, MaxHead: 32 << 10,
+		Connect: 10 * time.Second, Send: 10 * time.Second, Read: 10 * time.Second, RetryBudget: 20, MaxHead: 32 << 10,
 		Pool: PoolOptions{Size: 16, IdleTimeout: time.Minute, MaxRequests: 1000}, TLS: TLSOptions{Verify: true},
 	}
 	r.hub = NewHub(r.res, func(endpoint string, f *fault.Fault, err error) {

@@ -14,6 +14,7 @@ import (
 // connections of its upstream alone. It outlives all snapshots.
 type Hub struct {
 	resolver *Resolver
+	epoch    time.Time
 	failed   func(endpoint string, f *fault.Fault, err error)
 	monitor  *health.Monitor // nil without health checks
 
@@ -30,7 +31,7 @@ const sweepEvery = time.Second
 // NewHub starts a hub without health checks; Close stops it. failed is told of every connection that could not be made for a request, may
 // be nil, and must not block.
 func NewHub(r *Resolver, failed func(endpoint string, f *fault.Fault, err error)) *Hub {
-	h := &Hub{resolver: r, failed: failed, pools: map[string]*Pool{}, stop: make(chan struct{}), done: make(chan struct{})}
+	h := &Hub{resolver: r, epoch: time.Now(), failed: failed, pools: map[string]*Pool{}, stop: make(chan struct{}), done: make(chan struct{})}
 	go h.sweep()
 	return h
 }

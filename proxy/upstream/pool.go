@@ -94,15 +94,16 @@ func (p *Pool) takeIdle() *conn {
 	}
 }
 
-// get returns a connection that is known to be alive, or a new one. now is the present time, connect bounds dialling and handshake.
-func (p *Pool) get(now time.Time, connect time.Duration) (*conn, *fault.Fault) {
+// get returns a connection that is known to be alive, or a new one. now is the present time, connect bounds dialling and handshake,
+// handshake the latter alone; 0 = no clock of its own.
+func (p *Pool) get(now time.Time, connect, handshake time.Duration) (*conn, *fault.Fault) {
 	for c := p.takeIdle(); c != nil; c = p.takeIdle() {
 		if p.usable(c, now) {
 			return c, nil
 		}
 		c.discard()
 	}
-	return p.fresh(connect)
+	return p.fresh(connect, handshake)
 }
 
 func (p *Pool) usable(c *conn, now time.Time) bool { return !p.expired(c, now) && c.alive() }
@@ -112,10 +113,10 @@ func (p *Pool) expired(c *conn, now time.Time) bool {
 }
 
 // fresh dials.
-func (p *Pool) fresh(connect time.Duration) (*conn, *fault.Fault) {
+func (p *Pool) fresh(connect, handshake time.Duration) (*conn, *fault.Fault) {
 	ctx, cancel := context.WithTimeout(context.Background(), connect)
 	defer cancel()
-	c, f := p.dial.connect(ctx)
+	c, f := p.dial.connect(ctx, handshake)
 	if f != nil {
 		return nil, f
 	}

@@ -245,7 +245,7 @@ func TestHandshakeStall(t *testing.T) {
 	r := newRig(t)
 	r.def.Connect = 50 * time.Millisecond
 	u := r.secure(newAuthority(t), nil, nil, func(p *peer) { p.gone() })
-	post(u).wantFault(t, fault.ConnectTimeout)
+	post(u).wantFault(t, fault.TLSTimeout)
 	r.connections(0, 0)
 }
 

@@ -25,9 +25,9 @@ func upgrades(q *phase.Request) bool {
 // the request has been sent, and then it could not be repeated.
 func (u *Upstream) connection(x *phase.Exchange, n *node, now time.Time) (*conn, *fault.Fault) {
 	if upgrades(&x.Request) {
-		return n.pool.fresh(u.connect)
+		return n.pool.fresh(u.left(x, u.connect), u.handshake)
 	}
-	return n.pool.get(now, u.connect)
+	return n.pool.get(now, u.left(x, u.connect), u.handshake)
 }
 
 // agrees says that the head, which parseHead has read, switches to what the request asked for. Every other 101 is none.
@@ -165,7 +165,7 @@ func (t *Tunnel) Cut() {
 func (t *Tunnel) Close() {
 	t.x.Attempts.End = t.x.Elapsed()
 	t.c.abort()
-	t.n.Inflight.Add(-1)
+	t.n.leave()
 	tunnelBuffers.Put(t.buf)
 	t.buf, t.early, t.x = nil, nil, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"headgate/balancer"
@@ -18,6 +19,8 @@ type Defaults struct {
 	Connect, Send, Read time.Duration
 	Pool                PoolOptions
 	TLS                 TLSOptions
+	// RetryBudget is how many of 100 requests may be repeated after an endpoint had got them.
+	RetryBudget int
 	// MaxHead bounds a response head in bytes.
 	MaxHead int
 }
@@ -36,11 +39,14 @@ type Upstream struct {
 	// checks are the health checks, nil without any.
 	checks *health.Checker
 
+	// gate bounds what is under way at the nodes, nil without limits. again has the statuses that make another node be asked, nil for none.
+	gate   *gate
+	again  *statusSet
+	budget budget
+
+	clocks
 	passHost     string
 	rewriteHost  []byte
-	connect      time.Duration
-	send         time.Duration
-	read         time.Duration
 	retries      int
 	retryTimeout time.Duration
 	maxHead      int
@@ -48,10 +54,14 @@ type Upstream struct {
 
 type node struct {
 	*balancer.Endpoint
-	pool   *Pool
-	target *health.Target // nil without health checks
-	addr   string         // "host:port" for logs
-	host   []byte         // the Host of pass_host node
+	index int   // in the upstream
+	gate  *gate // of the upstream
+	// coolUntil is until when the endpoint has asked to be left alone (Retry-After), as an offset from the hub's epoch; 0 = it has not.
+	coolUntil atomic.Int64
+	pool      *Pool
+	target    *health.Target // nil without health checks
+	addr      string         // "host:port" for logs
+	host      []byte         // the Host of pass_host node
 }
 
 // Compile builds doc. prev is the upstream that it replaces, nil if none: picking goes on where prev is. It does no IO; the pools come
@@ -59,11 +69,9 @@ type node struct {
 func Compile(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *Upstream) (*Upstream, error) {
 	u := &Upstream{
 		name: name, hub: hub, passHost: doc.PassHost, rewriteHost: []byte(doc.UpstreamHost),
-		connect: def.Connect, send: def.Send, read: def.Read, maxHead: def.MaxHead,
+		clocks: clocks{connect: def.Connect, send: def.Send, head: def.Read, read: def.Read}.with(doc.Timeout), maxHead: def.MaxHead,
+		gate:         newGate(doc.Limits),
 		retryTimeout: time.Duration(doc.RetryTimeout * float64(time.Second)),
-	}
-	if t := doc.Timeout; t != nil {
-		u.connect, u.send, u.read = t.Connect, t.Send, t.Read
 	}
 	https := doc.Scheme == "https"
 	if !https && doc.Scheme != "http" {
@@ -89,15 +97,13 @@ func Compile(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *
 	endpoints := make([]*balancer.Endpoint, 0, len(doc.Nodes))
 	for _, n := range doc.Nodes {
 		nd := u.newNode(n, https, doc, pool, security)
+		nd.index, nd.gate = len(u.nodes), u.gate
 		endpoints = append(endpoints, nd.Endpoint)
 		u.nodes = append(u.nodes, nd)
 	}
 	u.inherit(prev)
 	u.check(doc, security, prev)
-	u.retries = max(len(u.nodes)-1, 0)
-	if doc.Retries != nil {
-		u.retries = *doc.Retries
-	}
+	u.retryRules(doc, def, prev)
 	var before balancer.Picker
 	if prev != nil {
 		before = prev.pick
@@ -170,7 +176,7 @@ func (u *Upstream) WithTimeout(t *resource.Timeout) *Upstream {
 		return u
 	}
 	c := *u
-	c.connect, c.send, c.read = t.Connect, t.Send, t.Read
+	c.clocks = u.clocks.with(t)
 	return &c
 }
 

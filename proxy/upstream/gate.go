@@ -1,0 +1,107 @@
+package upstream
+
+import (
+	"sync/atomic"
+	"time"
+
+	"headgate/balancer"
+	"headgate/conf/resource"
+	"headgate/proxy/fault"
+	"headgate/proxy/phase"
+)
+
+// gate bounds what the endpoints of an upstream have under way, and keeps a queue for when all of them have enough. Only who waits in it pays
+// for it: with a timer.
+type gate struct {
+	inflight int64 // at one endpoint
+	queue    int64
+	patience time.Duration
+
+	waiting atomic.Int64
+	// free has a token for each place that became free while somebody waited.
+	free chan struct{}
+}
+
+func newGate(l *resource.Limits) *gate {
+	if l == nil {
+		return nil
+	}
+	return &gate{inflight: int64(l.Inflight), queue: int64(l.Queue), patience: l.QueueTimeout, free: make(chan struct{}, max(l.Queue, 1))}
+}
+
+// enter counts one more attempt as under way at n, unless it has enough. leave undoes it.
+func (n *node) enter() bool {
+	if n.gate == nil {
+		n.Inflight.Add(1)
+		return true
+	}
+	for {
+		now := n.Inflight.Load()
+		if now >= n.gate.inflight {
+			return false
+		}
+		if n.Inflight.CompareAndSwap(now, now+1) {
+			return true
+		}
+	}
+}
+
+func (n *node) leave() {
+	n.Inflight.Add(-1)
+	// Who is about to wait counts itself first and then looks once more, so that one of the two sees the other.
+	if g := n.gate; g != nil && g.waiting.Load() > 0 {
+		select {
+		case g.free <- struct{}{}:
+		default: // there are tokens for all who wait
+		}
+	}
+}
+
+// queue waits until one of the nodes that were not tried can take one more. The queue is bounded in number and time; past it the client is told
+// to come again.
+func (u *Upstream) queue(x *phase.Exchange, key uint64) (*node, *fault.Fault) {
+	g := u.gate
+	if g.waiting.Add(1) > g.queue {
+		g.waiting.Add(-1)
+		return nil, u.busy(x)
+	}
+	defer g.waiting.Add(-1)
+	timer := time.NewTimer(u.left(x, g.patience))
+	defer timer.Stop()
+	for {
+		if n := u.freeNode(&x.Attempts.Tried, key); n != nil {
+			return n, nil
+		}
+		select {
+		case <-g.free:
+		case <-timer.C:
+			if u.over(x) {
+				return nil, fault.TotalTimeout
+			}
+			return nil, u.busy(x)
+		}
+	}
+}
+
+// freeNode enters the first node in the picker's order that lets it, and marks it as tried; nil when none does.
+func (u *Upstream) freeNode(tried *balancer.Tried, key uint64) *node {
+	before := *tried
+	for i := u.pick.Pick(tried, key); i >= 0; i = u.pick.Pick(tried, key) {
+		tried.Add(i)
+		if n := u.nodes[i]; n.enter() {
+			*tried = before
+			tried.Add(i)
+			return n
+		}
+	}
+	*tried = before
+	return nil
+}
+
+var retryAfterName, oneSecond = []byte("Retry-After"), []byte("1")
+
+// busy says that no node can take more.
+func (u *Upstream) busy(x *phase.Exchange) *fault.Fault {
+	x.Response.Header.Set(retryAfterName, oneSecond)
+	return fault.EndpointsBusy
+}
