@@ -269,8 +269,8 @@ func TestTargetForms(t *testing.T) {
 	up := newBackend(t, says(ok200))
 	o := defaults()
 	o.TrimSlash = true
-	r := newGate(t, o).to(up.addr, "probe").route("server", `{"uri":"*","plugins":{"probe":{}},"upstream":{"nodes":{"`+up.addr+`":1}}}`).
-		route("b", `{"uri":"/*","host":"b.example","upstream":{"nodes":{"`+up.addr+`":1},"pass_host":"node"}}`)
+	r := newGate(t, o).to(up.addr, "probe").route("server", `{"uri":"*","on_client_abort":"finish","plugins":{"probe":{}},"upstream":{"nodes":{"`+up.addr+`":1}}}`).
+		route("b", `{"uri":"/*","host":"b.example","on_client_abort":"finish","upstream":{"nodes":{"`+up.addr+`":1},"pass_host":"node"}}`)
 	tests := []struct{ raw, line, host string }{
 		{"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "OPTIONS *", "a"},
 		{"OPTIONS http://a HTTP/1.1\r\nHost: x\r\n\r\n", "OPTIONS *", "a"},

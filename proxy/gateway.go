@@ -37,6 +37,7 @@ type Gateway struct {
 
 	requests *meter.Counter
 	panics   *meter.Counter
+	aborts   aborts
 	faults   map[*fault.Fault]*meter.Counter // filled once, read only
 }
 
@@ -174,6 +175,9 @@ func (x *exchange) forward() {
 	if x.Request.Incoming != nil && !x.buffered() {
 		return
 	}
+	if !r.Finish {
+		x.Presence = x.presence()
+	}
 	if f := x.Upstream.Forward(&x.Exchange); f != nil {
 		x.Fail(f)
 	} else if x.g.charset {
@@ -227,6 +231,7 @@ func firstFault(a, b *fault.Fault) *fault.Fault {
 // write hands the response to fasthttp.
 func (x *exchange) write() {
 	r, out := &x.Response, &x.ctx.Response
+	h := &out.Header
 	up := x.switched()
 	whole := r.Stream == nil && !x.bodiless()
 	if whole && x.chunked() {
@@ -234,9 +239,11 @@ func (x *exchange) write() {
 	}
 	if x.Fault != nil {
 		x.g.count(x.Fault)
+		if x.left() {
+			h.SetConnectionClose()
+		}
 	}
 	out.SetStatusCode(r.Status)
-	h := &out.Header
 	for _, f := range r.Header.Fields() {
 		if !framesResponse(f.Name) {
 			h.AddBytesKV(f.Name, f.Value)

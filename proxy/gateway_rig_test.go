@@ -216,7 +216,7 @@ func (r *gateRig) route(id, doc string) *gateRig {
 // to puts a route for every path to addr in force, with the given plugins.
 func (r *gateRig) to(addr string, plugins ...string) *gateRig {
 	r.t.Helper()
-	doc := `{"uri":"/*","plugins":` + pluginSet(plugins)
+	doc := `{"uri":"/*","on_client_abort":"finish","plugins":` + pluginSet(plugins)
 	if addr != "" {
 		doc += `,"upstream":{"nodes":{"` + addr + `":1},"retries":0}`
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"golang.org/x/net/http2"
 
+	"headgate/proxy/netpoll"
 	"headgate/proxy/phase/wire"
 )
 
@@ -168,6 +169,9 @@ func (c *h2Conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (c *h2Conn) exchange(q *h2Request, number uint64, w http.ResponseWriter, r *http.Request) (whole bool) {
 	ctx, g := &q.ctx, c.h.s.g
 	ctx.Init2(c.conn, nil, true)
+	here := &netpoll.Presence{}
+	defer context.AfterFunc(r.Context(), here.Leave)()
+	ctx.SetUserValue(presenceKey, here)
 	ctx.Request.Header.DisableNormalizing()
 	ctx.Response.Header.DisableNormalizing()
 	ctx.Response.Header.SetNoDefaultContentType(true)

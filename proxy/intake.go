@@ -30,6 +30,7 @@ type intake struct {
 	buf  *[intakeBuffer]byte // where rest lies; nil as long as there has been none
 	body incoming            // the present one
 	err  error               // what the body has ended with: io.EOF or a *fault.Fault
+	cut  bool                // because the client has left
 	// pending says that the body has not been read to its end.
 	pending atomic.Bool
 }
@@ -94,6 +95,9 @@ func (in *intake) read(p []byte) (int, error) {
 		return in.src.Read(p)
 	}
 	n, err := in.src.Read(p[:min(len(p), intakeBuffer)])
+	if n == 0 && err != nil && in.scan.begun && !errors.Is(err, os.ErrDeadlineExceeded) {
+		in.c.aborted()
+	}
 	end := in.head(p[:n])
 	if end < n {
 		in.keep(p[end:n])
@@ -137,7 +141,7 @@ func (in *intake) begin(length, limit int64, waits bool) (whole []byte, f *fault
 		return nil, nil
 	}
 	in.body = incoming{chunked: length < 0, left: length, size: length, most: limit}
-	in.err = nil
+	in.err, in.cut = nil, false
 	switch {
 	case length > limit:
 		f = fault.BodyTooLarge
@@ -300,6 +304,7 @@ func (in *intake) fail(err error) {
 	case errors.Is(err, syscall.ECONNRESET):
 		f = fault.ClientGone
 	}
+	in.cut = f != fault.RequestTimeout
 	in.err = f
 }
 

@@ -28,10 +28,11 @@ type edgeConn struct {
 	heard    bool          // the client has sent something
 	until    time.Time     // what the last read deadline from outside was
 	in       intake
-	lingerer *atomic.Int64 // counts who lingers; nil = nobody may
-	busy     atomic.Bool   // a request is under way
-	tunnel   *tunnel       // what it carries since it has switched protocols
-	tls      *tlsConn      // that lies over it; nil on a plain connection
+	server   *Server // that serves it, nil for listeners of others
+	presence netpoll.Presence
+	busy     atomic.Bool // a request is under way
+	tunnel   *tunnel     // what it carries since it has switched protocols
+	tls      *tlsConn    // that lies over it; nil on a plain connection
 }
 
 func newEdgeConn(c net.Conn) *edgeConn {
@@ -104,6 +105,13 @@ func (c *edgeConn) Write(p []byte) (sent int, err error) {
 	}
 }
 
+// aborted counts a client that has left in the middle of its request.
+func (c *edgeConn) aborted() {
+	if c.server != nil {
+		c.server.g.aborts.request.Inc()
+	}
+}
+
 // abort closes the connection so that the client sees an error, not the end of the stream.
 func (c *edgeConn) abort() {
 	if t, ok := c.Conn.Conn.(*net.TCPConn); ok {
@@ -117,11 +125,11 @@ const maxLingering = 1024
 
 // Close is for the goroutine that serves the connection. A client that may still be sending gets the time to find its answer.
 func (c *edgeConn) Close() error {
-	if c.lingerer != nil && c.in.midway() {
-		if c.lingerer.Add(1) <= maxLingering {
+	if s := c.server; s != nil && c.in.midway() {
+		if s.linger.Add(1) <= maxLingering {
 			netpoll.Linger(c.Conn.Conn)
 		}
-		c.lingerer.Add(-1)
+		s.linger.Add(-1)
 	}
 	return c.Conn.Close()
 }

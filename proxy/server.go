@@ -15,6 +15,7 @@ import (
 	"headgate/proxy/accesslog"
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
+	"headgate/proxy/netpoll"
 	"headgate/proxy/phase"
 	"headgate/proxy/snapshot"
 	"headgate/proxy/vars"
@@ -72,12 +73,14 @@ type Server struct {
 	g        *Gateway
 	http     *fasthttp.Server
 	tls      *tlsEdge
-	goAway   func()        // tells HTTP/2 clients that the service is ending; nil without HTTP/2
-	patience time.Duration // for writes
-	pause    time.Duration // within a request body
-	linger   atomic.Int64  // connections whose clients still send although they have been answered
-	open     atomic.Int64  // connections
-	busy     atomic.Int64  // connections with a request under way
+	goAway   func()                          // tells HTTP/2 clients that the service is ending; nil without HTTP/2
+	patience time.Duration                   // for writes
+	pause    time.Duration                   // within a request body
+	linger   atomic.Int64                    // connections whose clients still send although they have been answered
+	watcher  atomic.Pointer[netpoll.Watcher] // nil before anybody is served
+	watch    sync.Once                       // starts it
+	open     atomic.Int64                    // connections
+	busy     atomic.Int64                    // connections with a request under way
 
 	mu    sync.Mutex
 	conns map[*edgeConn]struct{}
@@ -95,6 +98,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 
 		requests: o.Meter.Counter(meter.Requests),
 		panics:   o.Meter.Counter(meter.Panics),
+		aborts:   newAborts(o.Meter),
 		faults:   map[*fault.Fault]*meter.Counter{},
 	}
 	for _, f := range append(fault.All(), expectationFailed, upgradeIdle, upgradeExpired, misdirected, unproved) {
@@ -131,8 +135,15 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	return s
 }
 
-// Serve accepts clients on l until it is closed.
+// Serve accepts clients on l until it is closed. Drain must follow.
 func (s *Server) Serve(l net.Listener) error {
+	s.watch.Do(func() {
+		w, err := netpoll.NewWatcher()
+		if err != nil {
+			s.g.errorf("clients that leave are not noticed before something is written to them: %v", err)
+		}
+		s.watcher.Store(w)
+	})
 	if err := s.http.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
@@ -165,8 +176,9 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 	}
 	switch state {
 	case fasthttp.StateNew:
-		c.patience, c.pause, c.lingerer = s.patience, s.pause, &s.linger
+		c.patience, c.pause, c.server = s.patience, s.pause, s
 		c.in.mode = atHead
+		s.watcher.Load().Add(c.Conn, &c.presence)
 		s.open.Add(1)
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -175,6 +187,7 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 			_ = c.Conn.Close()
 		}
 	case fasthttp.StateClosed, fasthttp.StateHijacked:
+		s.watcher.Load().Remove(&c.presence)
 		c.in.rest = nil
 		c.in.release()
 		s.mu.Lock()

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -301,18 +300,11 @@ func TestUpgradeLeavesNothing(t *testing.T) {
 		bytesSent.Add(x.Response.Sent)
 		bytesReceived.Add(x.Request.Length - int64(len(askWebSocket)))
 	}
-	descriptors := func() int {
-		list, err := os.ReadDir("/proc/self/fd")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(list)
-	}
 	var before, goroutines int
 	most := 0.0
 	for wave := range waves {
 		if wave == 1 { // what is made once is there
-			before, goroutines = descriptors(), runtime.NumGoroutine()
+			before, goroutines = descriptors(t), runtime.NumGoroutine()
 		}
 		clients := make([]*client, size)
 		for i := range clients {
@@ -357,7 +349,7 @@ func TestUpgradeLeavesNothing(t *testing.T) {
 	if most != size {
 		t.Errorf("the gauge showed %v tunnels", most)
 	}
-	r.eventually("no descriptor is left", func() bool { return descriptors() <= before })
+	r.eventually("no descriptor is left", func() bool { return descriptors(t) <= before })
 	r.eventually("no goroutine is left", func() bool { return runtime.NumGoroutine() <= goroutines })
 	// Every client has three bytes echoed, and two of five send one more.
 	if sent, received := bytesSent.Load(), bytesReceived.Load(); sent != waves*size*3 || received != waves*size*(3+2./5) {

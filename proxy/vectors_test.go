@@ -110,7 +110,7 @@ func TestRequestVectors(t *testing.T) {
 			up := newBackend(t, says(ok200))
 			o := defaults()
 			o.RawTarget = raw
-			r := newGate(t, o).to(up.addr).route("server", `{"uri":"*","upstream":{"nodes":{"`+up.addr+`":1}}}`)
+			r := newGate(t, o).to(up.addr).route("server", `{"uri":"*","on_client_abort":"finish","upstream":{"nodes":{"`+up.addr+`":1}}}`)
 			played := map[string]bool{}
 			for _, v := range readVectors[vector](t, "http1-vectors.jsonl") {
 				if v.Side != "request" {

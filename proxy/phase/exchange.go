@@ -7,6 +7,7 @@ import (
 	"headgate/balancer"
 	"headgate/proxy/expr"
 	"headgate/proxy/fault"
+	"headgate/proxy/netpoll"
 	"headgate/proxy/route"
 )
 
@@ -30,6 +31,9 @@ type Exchange struct {
 	Branch string
 	// Attempts tells what has been tried so far.
 	Attempts Attempts
+
+	// Presence tells when the client has left, for whoever waits on its behalf; nil when that makes no difference.
+	Presence *netpoll.Presence
 
 	// Start is the wall and monotonic time at which the head was complete.
 	Start time.Time

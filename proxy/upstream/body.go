@@ -106,6 +106,8 @@ func (s *stream) fill() {
 // closing alert may be anybody's doing (RFC 9112 section 9.8).
 func (s *stream) ended(err error) error {
 	switch {
+	case s.c.socket.Interrupted():
+		return fault.ClientGone
 	case isTimeout(err):
 		return s.clocks.late(s.x, fault.ReadTimeout)
 	case s.framing == byClose && errors.Is(err, io.EOF) && (s.c.records == nil || !s.c.records.torn):

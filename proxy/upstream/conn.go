@@ -11,6 +11,7 @@ import (
 
 	"headgate/proxy/fault"
 	"headgate/proxy/netpoll"
+	"headgate/proxy/phase"
 )
 
 // conn is one connection to an endpoint. It has no read buffer: a response is read into the exchange that asked for it, so that an idle
@@ -33,6 +34,8 @@ type conn struct {
 	filled bool
 	// unsent is why the request could not be written whole, nil when it was or is still being written. An answer may come all the same.
 	unsent *fault.Fault
+	// presence is that of the client for whom it is read, nil outside exchanges.
+	presence *netpoll.Presence
 	// upload is the request body that is still leaving, nil when none is.
 	upload *upload
 }
@@ -93,7 +96,7 @@ func (c *conn) release(reusable bool, unused int, now time.Time) {
 	hidden := c.records != nil && (c.filled || c.records.buffered() > 0)
 	limit := c.pool.opt.MaxRequests
 	switch {
-	case !c.sent():
+	case !c.unawaited(), !c.sent():
 		c.abort()
 	case !reusable || unused != 0 || hidden || limit > 0 && c.requests >= limit:
 		c.discard()
@@ -109,8 +112,28 @@ func (c *conn) discard() {
 	_ = c.Close()
 }
 
-// abort closes c in whatever state it is, without a word, and returns when the request body is no longer in use.
+// await says that c is read for the client of x until it is given back or closed.
+func (c *conn) await(x *phase.Exchange) {
+	if c.presence = x.Presence; c.presence != nil {
+		c.presence.Await(c.socket)
+	}
+}
+
+// unawaited ends that. False says that the client has left: c is interrupted, or will be at any time.
+func (c *conn) unawaited() bool {
+	p := c.presence
+	c.presence = nil
+	return p == nil || p.Done()
+}
+
+// abort closes c in whatever state it is, without a word, and returns when the request body is no longer in use. When that is because the
+// client has left, the upstream sees a reset: the end of a stream may count as no more than the end of the request.
 func (c *conn) abort() {
+	if c.unawaited(); c.socket.Interrupted() {
+		if s, ok := c.socket.Conn.(*net.TCPConn); ok {
+			_ = s.SetLinger(0)
+		}
+	}
 	c.pool.open.Add(-1)
 	_ = c.socket.Close() // a closing alert could wait for room in the send buffer
 	if c.upload != nil {

@@ -108,6 +108,10 @@ func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
 		n.leave()
 		return f
 	}
+	if x.Presence.Left() {
+		n.leave()
+		return fault.ClientGone
+	}
 	now := x.Start.Add(x.Elapsed())
 	c, f := u.connection(x, n, now)
 	if f == nil {
@@ -141,6 +145,7 @@ func (u *Upstream) prepare(x *phase.Exchange, n *node) (f *fault.Fault) {
 // stale says that the connection was at its end before the request came, so that the upstream has not executed it.
 func (u *Upstream) exchange(x *phase.Exchange, n *node, c *conn, now time.Time) (stale bool, f *fault.Fault) {
 	x.Attempts.Connected = now.Sub(x.Start)
+	c.await(x)
 	u.write(x, c, now)
 	lines := x.Response.Header.Len() // set by plugins already; what a refused head adds goes again
 	h, end, read, f := u.readHead(x, c)
@@ -244,6 +249,8 @@ func (u *Upstream) readMore(x *phase.Exchange, c *conn, read int) ([]byte, int, 
 		return in, read, nil
 	}
 	switch sent := c.sent(); {
+	case c.socket.Interrupted():
+		return in, read, fault.ClientGone
 	case c.unsent != nil && c.unsent.Side == fault.Client:
 		return in, read, c.unsent
 	case read > 0 && !isTimeout(err):
@@ -310,7 +317,10 @@ func (u *Upstream) readUpTo(x *phase.Exchange, c *conn, in []byte, read, end int
 		}
 		n, err := c.Read(in[read:])
 		if read += n; n == 0 && err != nil {
-			if isTimeout(err) {
+			switch {
+			case c.socket.Interrupted():
+				return read, fault.ClientGone
+			case isTimeout(err):
 				return read, fault.ReadTimeout
 			}
 			return read, fault.BodyCut

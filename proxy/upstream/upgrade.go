@@ -105,6 +105,9 @@ func (u *Upstream) tunnel(x *phase.Exchange, c *conn, n *node, head, early []byt
 	if !c.sent() {
 		return c.unsent
 	}
+	if !c.unawaited() {
+		return fault.ClientGone
+	}
 	if errors.Join(c.SetReadDeadline(time.Time{}), c.SetWriteDeadline(time.Time{})) != nil {
 		return fault.HeadCut
 	}

@@ -166,7 +166,7 @@ func (c *conn) readDuringUpload(p []byte, timeout time.Duration) (int, error) {
 			return 0, err
 		}
 		n, err := c.Read(p)
-		if n > 0 || c.upload == nil || !isTimeout(err) {
+		if n > 0 || c.upload == nil || !isTimeout(err) || c.socket.Interrupted() {
 			return n, err
 		}
 	}
