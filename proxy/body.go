@@ -13,6 +13,7 @@ type body struct {
 	piece []byte // for Read: what the last call had no room for
 	err   error  // for Read: what comes behind piece
 	begun bool   // the head has left
+	tail  eventTail
 }
 
 // stream makes the answer's body one that is sent as it arrives.
@@ -47,6 +48,7 @@ func (b *body) WriteTo(w io.Writer) (sent int64, err error) {
 	for {
 		piece, end := b.x.nextPiece()
 		if len(piece) > 0 {
+			b.tail.note(piece)
 			n, err := w.Write(piece)
 			sent += int64(n)
 			b.x.Response.Sent += int64(n)
@@ -62,6 +64,7 @@ func (b *body) WriteTo(w io.Writer) (sent int64, err error) {
 			return sent, nil
 		}
 		if end != nil {
+			b.lament(w, end)
 			return sent, end
 		}
 	}
