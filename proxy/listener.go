@@ -126,6 +126,9 @@ const maxLingering = 1024
 // Close is for the goroutine that serves the connection. A client that may still be sending gets the time to find its answer.
 func (c *edgeConn) Close() error {
 	if s := c.server; s != nil && c.in.midway() {
+		if c.busy.Swap(false) { // a drain waits for answers, not for this
+			s.busy.Add(-1)
+		}
 		if s.linger.Add(1) <= maxLingering {
 			netpoll.Linger(c.Conn.Conn)
 		}

@@ -35,8 +35,8 @@ func (t *eventTail) between() bool {
 // inLine says that the last line has not been ended.
 func (t *eventTail) inLine() bool { return t.any && t.last[3] != '\n' && t.last[3] != '\r' }
 
-// lament tells the client of an event stream why it ends here, with an event that clients of its kind take for an error. The answer is broken
-// off all the same: what comes last is not the end of the body.
+// lament tells the client of an event stream why it ends here, with an event that clients of its kind take for an error. The answer is
+// broken off all the same: what comes last is not the end of the body.
 func (b *body) lament(w io.Writer, end error) {
 	f, ok := end.(*fault.Fault)
 	x := b.x
@@ -59,9 +59,9 @@ func (b *body) lament(w io.Writer, end error) {
 	x.Response.Sent += int64(n)
 }
 
-// appendErrorEvent writes the event in the form that clients of the API at path know; of any other one, in that of OpenAI, with a name. within says that
-// another event has been begun, which must not pass for a whole one: it becomes a part of this one, which then needs a name to be
-// known for an error.
+// appendErrorEvent writes the event in the form that clients of the API at path know; of any other one, in that of OpenAI, with a name.
+// within says that another event has been begun, which must not pass for a whole one: it becomes a part of this one, which then needs a
+// name to be known for an error.
 func appendErrorEvent(dst []byte, path []byte, f *fault.Fault, within bool) []byte {
 	const message = "the upstream has broken off its answer"
 	is := func(suffix string) bool { return bytes.HasSuffix(path, []byte(suffix)) }

@@ -243,7 +243,7 @@ func (u *Upstream) readMore(x *phase.Exchange, c *conn, read int) ([]byte, int, 
 		copy(in, x.Wire.In)
 		x.Wire.In = in
 	}
-	n, err := c.readDuringUpload(in[read:], u.left(x, u.head))
+	n, err := u.readDuringUpload(x, c, in[read:])
 	read += n
 	if n > 0 || err == nil {
 		return in, read, nil

@@ -308,7 +308,7 @@ func TestUploadFailsBeforeTheAnswer(t *testing.T) {
 	c.upload = &upload{done: done, err: syscall.EPIPE}
 	close(answer)
 	p := make([]byte, 100)
-	if n, err := c.readDuringUpload(p, time.Second); err != nil || string(p[:n]) != ok2 || c.unsent != fault.SendFailed {
+	if n, err := u.readDuringUpload(&phase.Exchange{}, c, p); err != nil || string(p[:n]) != ok2 || c.unsent != fault.SendFailed {
 		t.Fatalf("%q, %v, unsent %v", p[:n], err, c.unsent)
 	}
 	c.release(true, 0, time.Now())

@@ -153,12 +153,13 @@ func (c *conn) sent() bool {
 	}
 }
 
-// readDuringUpload reads while the request body may still be leaving. The clock of the answer starts when it has left.
-func (c *conn) readDuringUpload(p []byte, timeout time.Duration) (int, error) {
+// readDuringUpload reads while the request body may still be leaving. The clock of the answer starts when it has left, that of the exchange
+// runs all the time.
+func (u *Upstream) readDuringUpload(x *phase.Exchange, c *conn, p []byte) (int, error) {
 	for c.upload != nil {
 		patience := uploadTick
 		if c.sent() {
-			patience = timeout
+			patience = u.left(x, u.head)
 		} else if c.unsent != nil {
 			patience = earlyAnswer
 		}
@@ -166,7 +167,7 @@ func (c *conn) readDuringUpload(p []byte, timeout time.Duration) (int, error) {
 			return 0, err
 		}
 		n, err := c.Read(p)
-		if n > 0 || c.upload == nil || !isTimeout(err) || c.socket.Interrupted() {
+		if n > 0 || c.upload == nil || !isTimeout(err) || c.socket.Interrupted() || u.over(x) {
 			return n, err
 		}
 	}
