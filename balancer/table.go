@@ -99,6 +99,17 @@ func (t *Table) At(n uint64) int {
 	return t.atSplit(n)
 }
 
+// Place returns where pick n stands in the table: n modulo the period, 0 when every weight is 0. At tells the same of both.
+func (t *Table) Place(n uint64) uint64 {
+	switch {
+	case t.total == 0:
+		return 0
+	case t.total == t.size: // the slots of a single branch are more
+		return t.slot(n)
+	}
+	return n % t.total
+}
+
 // slot is n modulo size by two multiplications. The rounded-up reciprocal
 // overshoots by at most n*size/2^64 < 1 quotient steps below fastLimit.
 func (t *Table) slot(n uint64) uint64 {

@@ -275,3 +275,15 @@ func FuzzTable(f *testing.F) {
 		}
 	})
 }
+
+func TestPlace(t *testing.T) {
+	for _, weights := range [][]uint64{{3, 1}, {1, 1 << 40}, {0, 5}, {0}, nil, slices.Repeat([]uint64{1}, 300)} {
+		table := NewTable(weights)
+		for _, n := range []uint64{0, 1, 7, 1 << 17, 1<<48 + 5, 1<<63 + 11} {
+			place := table.Place(n)
+			if table.At(place) != table.At(n) || table.Place(place) != place || table.total > 0 && place != n%table.total {
+				t.Errorf("%d weights: pick %d is at %d", len(weights), n, place)
+			}
+		}
+	}
+}

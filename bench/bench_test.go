@@ -205,3 +205,31 @@ func TestProblem(t *testing.T) {
 		t.Errorf("verdict %v", err)
 	}
 }
+
+// The chain is compared with the bare route round by round.
+func TestChainRatio(t *testing.T) {
+	of := func(name string, micros ...time.Duration) *target {
+		tg := &target{name: name}
+		for _, m := range micros {
+			tg.samples = append(tg.samples, sample{Requests: 100, CPU: 100 * m * time.Microsecond, Wall: time.Second})
+		}
+		return tg
+	}
+	r := newResult(settings{Floor: relayName}, machine{}, []*target{of(bareName, 20, 40, 20), of(chainName, 22, 42, 30)})
+	if r.Chain == nil || r.Chain.Median != 1.1 || r.Chain.Max != 1.5 {
+		t.Fatalf("ratio %+v", r.Chain)
+	}
+	for limit, ok := range map[float64]bool{0: true, 1.15: true, 1.05: false} {
+		if err := r.chainVerdict(limit); (err == nil) != ok {
+			t.Errorf("limit %v: %v", limit, err)
+		}
+	}
+	var out strings.Builder
+	if err := r.print(&out); err != nil || !strings.Contains(out.String(), "headgate-chain costs 1.10 (1.05..1.50) of headgate-bare") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	alone := newResult(settings{Floor: relayName}, machine{}, []*target{of(chainName, 22)})
+	if alone.Chain != nil || alone.chainVerdict(1.15) == nil || alone.chainVerdict(0) != nil {
+		t.Error("a ratio to a target that was not measured")
+	}
+}

@@ -23,6 +23,8 @@ const (
 	relayName   = "relay"
 	epollName   = "relay-epoll"
 	checkedName = "headgate" // the target that -check is about
+	chainName   = "headgate-chain"
+	bareName    = "headgate-bare"
 	answerLimit = 10 * time.Second
 )
 
@@ -39,6 +41,7 @@ type settings struct {
 	Log         bool          `json:"access_log"`
 	Out         string        `json:"-"`
 	Check       float64       `json:"check,omitempty"`
+	CheckChain  float64       `json:"check_chain,omitempty"`
 	Headgate    string        `json:"-"`
 	InstallDebs bool          `json:"-"`
 }
@@ -56,6 +59,7 @@ func (s *settings) parse(args []string, notes io.Writer) error {
 	fs.BoolVar(&s.Log, "log", false, "every proxy writes an access log to a file, not only Headgate with the split")
 	fs.StringVar(&s.Out, "out", "", "write the result as JSON to bench/results/`NAME`.json (a value with a slash is a path)")
 	fs.Float64Var(&s.Check, "check", 0, "fail when headgate's median `ratio` to the floor is above this")
+	fs.Float64Var(&s.CheckChain, "check-chain", 0, "fail when the median `ratio` of "+chainName+" to "+bareName+" is above this")
 	fs.StringVar(&s.Headgate, "headgate", "bin/headgate", "Headgate's `binary`")
 	fs.BoolVar(&s.InstallDebs, "install", true, "install missing Debian packages when root")
 	if err := parse(fs, args, notes); err != nil {
@@ -125,7 +129,7 @@ func compare(ctx context.Context, args []string, out, notes io.Writer) error {
 	if err := writeJSON(s.Out, result); err != nil {
 		return err
 	}
-	return result.verdict(s.Check)
+	return errors.Join(result.verdict(s.Check), result.chainVerdict(s.CheckChain))
 }
 
 // choose says what to measure. Targets that were asked for by name must be

@@ -17,6 +17,8 @@ type result struct {
 	Machine  machine        `json:"machine"`
 	Settings settings       `json:"settings"`
 	Targets  []targetResult `json:"targets"`
+	// Chain is what the chain of plugins costs over the bare route, of each round, then the median; nil without both.
+	Chain *spread `json:"chain_to_bare,omitempty"`
 }
 
 type targetResult struct {
@@ -48,11 +50,24 @@ func newSpread(values []float64) spread {
 
 func newResult(s settings, m machine, targets []*target) result {
 	r := result{Machine: m, Settings: s}
-	var floor []sample
+	var floor, bare, chain []sample
 	for _, t := range targets {
-		if t.name == s.Floor {
+		switch t.name {
+		case s.Floor:
 			floor = t.samples
+		case bareName:
+			bare = t.samples
+		case chainName:
+			chain = t.samples
 		}
+	}
+	if len(bare) > 0 && len(chain) > 0 {
+		ratios := make([]float64, len(chain))
+		for i := range chain {
+			ratios[i] = chain[i].cpuPerRequest() / bare[i].cpuPerRequest()
+		}
+		ratio := newSpread(ratios)
+		r.Chain = &ratio
 	}
 	for _, t := range targets {
 		tr := targetResult{Name: t.name, Version: t.version, Samples: t.samples}
@@ -106,6 +121,9 @@ func (r result) print(w io.Writer) error {
 		return err
 	}
 	b.WriteString("\n")
+	if c := r.Chain; c != nil {
+		fmt.Fprintf(&b, "%s costs %.2f (%.2f..%.2f) of %s\n\n", chainName, c.Median, c.Min, c.Max, bareName)
+	}
 	for _, t := range r.Targets {
 		if t.Version != "" {
 			fmt.Fprintf(&b, "%s: %s\n", t.Name, t.Version)
@@ -135,6 +153,19 @@ func (r result) verdict(limit float64) error {
 		errs = append(errs, fmt.Errorf("-check needs both %s and %s among the targets", checkedName, r.Settings.Floor))
 	}
 	return errors.Join(errs...)
+}
+
+// chainVerdict is an error when the median ratio of the chain to the bare route is above limit (0: no limit).
+func (r result) chainVerdict(limit float64) error {
+	switch {
+	case limit == 0:
+		return nil
+	case r.Chain == nil:
+		return fmt.Errorf("-check-chain needs both %s and %s among the targets", chainName, bareName)
+	case r.Chain.Median > limit:
+		return fmt.Errorf("%s: median ratio %.3f to %s is above %.2f", chainName, r.Chain.Median, bareName, limit)
+	}
+	return nil
 }
 
 // writeJSON writes v to bench/results/<name>.json, or to name itself when that

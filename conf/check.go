@@ -37,6 +37,7 @@ func check(c *Config, add func(key, msg string)) {
 	k.rest()
 	k.store()
 	k.upstream()
+	k.proxyCache()
 	for _, l := range c.inline() {
 		CheckDocuments(l.Kind, l.List, add)
 	}

@@ -9,7 +9,7 @@ import "time"
 
 // DefaultAccessLogFormat is the template of an access log line. Its first fields are those of APISIX's default format (contract
 // section 6); upstream address, route and branch follow so that hits per branch can be counted with grep.
-const DefaultAccessLogFormat = `$remote_addr - $consumer_name [$time_local] $http_host "$request" $status $body_bytes_sent $request_time "$http_referer" "$http_user_agent" $upstream_addr $upstream_status $upstream_response_time route=$route_id branch=$branch`
+const DefaultAccessLogFormat = `$remote_addr - $consumer_name [$time_local] $http_host "$request" $status $body_bytes_sent $request_time "$http_referer" "$http_user_agent" $upstream_addr $upstream_status $upstream_response_time route=$route_id branch=$branch split=$split`
 
 // Values of the settings that are a choice.
 const (
@@ -53,6 +53,8 @@ type Config struct {
 	AccessLog AccessLog `toml:"access_log"`
 	Audit     Audit     `toml:"audit"`
 	Upstream  Upstream  `toml:"upstream"`
+
+	ProxyCache ProxyCache `toml:"proxy_cache"`
 
 	// Inline resources: fields as in the Admin API, what names them always present and unique per kind (see DocumentKey). Values are
 	// string, bool, int64, float64 (finite), []any and map[string]any only, so encoding/json can write them. Documents gives all of
@@ -263,5 +265,6 @@ func Default() *Config {
 			MaxResponseHeader: 32 * KiB,
 			DNSRefresh:        Duration(30 * time.Second),
 		},
+		ProxyCache: ProxyCache{CacheTTL: Duration(10 * time.Second), Zones: defaultZones()},
 	}
 }

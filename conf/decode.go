@@ -78,6 +78,8 @@ func (d *decoder) value(path string, v any, dst reflect.Value, template bool) {
 		d.resources(path, v, p)
 	case *[]AdminKey:
 		d.adminKeys(path, v, p)
+	case *[]CacheZone:
+		d.cacheZones(path, v, p)
 	case *[]string:
 		d.strings(path, v, p)
 	case *[]Secret:

@@ -54,7 +54,7 @@ func TestExampleShowsEverything(t *testing.T) {
 				t.Errorf("headgate.toml does not show %s (%s.%s)", key, table, f.Name)
 			}
 			switch {
-			case f.Type == reflect.TypeFor[[]AdminKey]():
+			case f.Type == reflect.TypeFor[[]AdminKey](), f.Type == reflect.TypeFor[[]CacheZone]():
 				walk(indexKey(key, 0), f.Type.Elem())
 			case f.Type.Kind() == reflect.Struct && f.Type.NumField() > 0 && f.Type.Field(0).IsExported():
 				walk(key, f.Type)

@@ -103,6 +103,10 @@ func printTable(b *strings.Builder, path string, table reflect.Value) {
 			for j := range v {
 				printTable(b, indexKey(key, j), reflect.ValueOf(v[j]))
 			}
+		case []CacheZone:
+			for j := range v {
+				printTable(b, indexKey(key, j), reflect.ValueOf(v[j]))
+			}
 		case []string, string:
 			fmt.Fprintf(b, "%s = %q\n", key, v)
 		case []Secret:

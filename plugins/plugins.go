@@ -24,6 +24,7 @@ import (
 	"headgate/plugins/mocking"
 	multiauth "headgate/plugins/multi-auth"
 	"headgate/plugins/prometheus"
+	proxycache "headgate/plugins/proxy-cache"
 	proxycontrol "headgate/plugins/proxy-control"
 	proxymirror "headgate/plugins/proxy-mirror"
 	proxyrewrite "headgate/plugins/proxy-rewrite"
@@ -40,12 +41,17 @@ import (
 	uriblocker "headgate/plugins/uri-blocker"
 	"headgate/plugins/workflow"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/limit/redis"
 )
 
 // Options are what some plugins need of the process. The zero value lets every configuration be checked and none of them work.
 type Options struct {
 	// Mirror is what proxy-mirror sends its copies with.
 	Mirror proxymirror.Options
+	// Cache has the zones of proxy-cache; nil stands for those that there are by default.
+	Cache *proxycache.Cache
+	// Redis is told how the servers do in which limits count.
+	Redis *redis.Watch
 	// PublicAPI are the handlers that public-api can expose, by path.
 	PublicAPI map[string]publicapi.Handler
 }
@@ -75,13 +81,14 @@ func List(o Options) []phase.Kind {
 		consumerrestriction.Kind(),  // 2400
 		attachconsumerlabel.Kind(),  // 2399
 		forwardauth.Kind(),          // 2002
+		proxycache.Kind(o.Cache),    // 1085
 		proxymirror.Kind(o.Mirror),  // 1010
 		proxyrewrite.Kind(),         // 1008
 		workflow.Kind(),             // 1006
 		apibreaker.Kind(),           // 1005
-		limitconn.Kind(),            // 1003
-		limitcount.Kind(),           // 1002
-		limitreq.Kind(),             // 1001
+		limitconn.Kind(o.Redis),     // 1003
+		limitcount.Kind(o.Redis),    // 1002
+		limitreq.Kind(o.Redis),      // 1001
 		brotli.Kind(),               // 996
 		gzip.Kind(),                 // 995
 		trafficlabel.Kind(),         // 967

@@ -199,7 +199,7 @@ func TestEndToEndLines(t *testing.T) {
 		{"named, but needed", "Host: a\r\nAuthorization: x\r\nCookie: c\r\nContent-Type: t\r\napikey: k\r\nX-API-Key: k\r\nConnection: host, content-length, Authorization, cookie, content-type, apikey, x-api-key",
 			"Authorization: x|Cookie: c|Content-Type: t|apikey: k|X-API-Key: k"},
 		{"identity", "Host: a\r\nX-Consumer-Username: a\r\nx_consumer_username: a\r\nX-Consumer_Custom-ID: 1\r\nX-CONSUMER-GROUP: g\r\nX-Credential-Identifier: 1\r\nX_Credential_Identifier: 1\r\n" +
-			"X-Userinfo: u\r\nX_ID_Token: t\r\nX-Access-Token: t\r\nX-Authenticated-Groups: g\r\nX-Gateway-Tenant: t\r\nX-Consumers: kept\r\nX-Request-ID: kept", "X-Consumers: kept|X-Request-ID: kept"},
+			"X-Userinfo: u\r\nX_ID_Token: t\r\nX-Access-Token: t\r\nX-Authenticated-Groups: g\r\nX-Gateway-Tenant: t\r\nX-Headgate-Split: 1:0:0:v1\r\nx_headgate_split: 1\r\nX-Headgate-Other: kept\r\nX-Consumers: kept\r\nX-Request-ID: kept", "X-Headgate-Other: kept|X-Consumers: kept|X-Request-ID: kept"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

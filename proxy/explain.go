@@ -290,8 +290,10 @@ func (v *explaining) others() {
 func (v *explaining) destination() {
 	x := v.x
 	holder := v.route.Key // of an upstream that is no document of its own
+	asked := x.Decision
 	for d := range x.Deciders() {
 		before := x.Upstream
+		x.Decision = asked
 		c := d.Explain(&x.Exchange)
 		if c == nil {
 			continue
@@ -301,7 +303,7 @@ func (v *explaining) destination() {
 		if x.Upstream != before {
 			holder = v.configuring(c.Plugin, d.Global)
 		}
-		if c.Status != 0 {
+		if c.Status != 0 || c.Open {
 			return
 		}
 	}

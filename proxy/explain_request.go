@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 	"headgate/conf/resource"
 	"headgate/conf/schema"
 	"headgate/proxy/fault"
+	"headgate/proxy/phase"
 )
 
 // ExplainRequest is the description of a request: a JSON object of these members, of which only path is needed.
@@ -34,8 +36,12 @@ type ExplainRequest struct {
 	// Consumer is the name of the consumer that authentication is to have found.
 	Consumer string `json:"consumer,omitempty"`
 	TLS      bool   `json:"tls,omitempty"`
+	// Bucket is what is to decide in a split, as X-Headgate-Split and $split show it, in the place of what the request has or of what is
+	// next in the sequence; "" for none. A number in JSON is a place in the sequence.
+	Bucket string `json:"bucket,omitempty"`
 
-	peer netip.AddrPort
+	bucket phase.Bucket
+	peer   netip.AddrPort
 }
 
 // maxExplainRequest bounds a description in bytes: a request that may hold a prompt.
@@ -63,13 +69,15 @@ func readExplainRequest(raw []byte) (*ExplainRequest, error) {
 		switch at := texts[name]; {
 		case at != nil:
 			*at, ok = value.(string)
+		case name == "bucket":
+			in.Bucket, ok = bucketText(value)
 		case name == "tls":
 			in.TLS, ok = value.(bool)
 		case name == "headers":
 			in.Headers, ok = headerLines(value)
 		default:
 			return nil, resource.Invalid("unknown member " + quoted(name) +
-				": a description has method, host, path, headers, body, client, consumer and tls")
+				": a description has method, host, path, headers, body, client, consumer, tls and bucket")
 		}
 		if !ok {
 			return nil, resource.Invalid(name + ": " + wanted(name))
@@ -80,12 +88,24 @@ func readExplainRequest(raw []byte) (*ExplainRequest, error) {
 
 func wanted(member string) string {
 	switch member {
+	case "bucket":
+		return "expected a text or a number"
 	case "tls":
 		return "expected true or false"
 	case "headers":
 		return `expected an object of texts, or of arrays of texts: {"Accept":"text/html","Via":["1.1 a","1.1 b"]}`
 	}
 	return "expected a text"
+}
+
+func bucketText(value any) (string, bool) {
+	switch value := value.(type) {
+	case string:
+		return value, true
+	case json.Number:
+		return value.String(), true
+	}
+	return "", false
 }
 
 func headerLines(value any) (map[string][]string, bool) {
@@ -138,6 +158,12 @@ func (in *ExplainRequest) check() error {
 		}
 		if strings.EqualFold(name, "host") && in.Host != "" {
 			return resource.Invalid("host: is given as a member and as a header")
+		}
+	}
+	if in.Bucket != "" {
+		var err error
+		if in.bucket, err = phase.ParseBucket(in.Bucket); err != nil {
+			return resource.Invalid("bucket: " + err.Error())
 		}
 	}
 	if in.Client == "" {
@@ -204,6 +230,7 @@ func (g *Gateway) imagine(in *ExplainRequest, maxHead, maxBody int) (*exchange, 
 	}, nil, true)
 	x := &exchange{g: g, ctx: ctx}
 	x.Start, x.ConnRequests, x.Request.TLS = time.Now(), 1, in.TLS
+	x.Decision.Bucket = in.bucket
 	x.Begin(&g.settings)
 	h := &ctx.Request.Header
 	h.DisableNormalizing()

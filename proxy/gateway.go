@@ -178,10 +178,14 @@ func (x *exchange) forward() {
 	if !r.Finish {
 		x.Presence = x.presence()
 	}
+	mine := x.Response.Header.Len() // what is behind comes from the upstream
 	if f := x.Upstream.Forward(&x.Exchange); f != nil {
 		x.Fail(f)
-	} else if x.g.charset {
-		addCharset(&x.Exchange)
+	} else if x.Response.Source == phase.FromUpstream {
+		if x.g.charset {
+			addCharset(&x.Exchange)
+		}
+		x.Receive(mine)
 	}
 	if s := x.Response.Status; x.Attempts.Count > 0 && (s >= 500 || x.g.settings.AlwaysUpstreamStatus) {
 		x.Response.Header.Set(nameUpstreamStatus, x.Commit(x.Attempts.AppendStatuses(x.Arena())))
@@ -374,7 +378,7 @@ func (g *Gateway) acquire(ctx *fasthttp.RequestCtx) *exchange {
 	x.Request.TLS = ctx.IsTLS()
 	x.snap = g.live.Pin(x.shard)
 	x.Begin(&g.settings)
-	x.Registry = x.snap
+	x.Registry, x.Revision = x.snap, x.snap.Revision
 	ctx.SetUserValue(exchangeKey, x)
 	g.requests.Inc()
 	return x

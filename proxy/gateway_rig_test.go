@@ -47,8 +47,10 @@ type gateRig struct {
 	// hooks of the plugin "probe"; nil does nothing.
 	rewrite, access, send func(x *phase.Exchange) phase.Verdict
 	response, done        func(x *phase.Exchange)
-	// chunk is the plugin "chunker".
+	receive               func(x *phase.Exchange, lines []phase.Field)
+	// chunk is the plugin "chunker", wants what it says before; nil wants every body.
 	chunk func(x *phase.Exchange, p []byte, last bool) ([]byte, error)
+	wants func(x *phase.Exchange) bool
 	// fake is where the plugin "fake" sends exchanges.
 	fake fakeUpstream
 
@@ -89,6 +91,14 @@ func (p probe) Access(x *phase.Exchange) phase.Verdict  { return p.ask(&p.r.acce
 func (p probe) Send(x *phase.Exchange) phase.Verdict    { return p.ask(&p.r.send, x) }
 func (p probe) Response(x *phase.Exchange)              { p.tell(&p.r.response, x) }
 
+func (p probe) Receive(x *phase.Exchange, lines []phase.Field) {
+	p.r.fence()
+	defer p.r.fence()
+	if p.r.receive != nil {
+		p.r.receive(x, lines)
+	}
+}
+
 func (p probe) Done(x *phase.Exchange) {
 	defer func() {
 		p.r.mu.Lock()
@@ -104,6 +114,12 @@ func (c chunker) Chunk(x *phase.Exchange, p []byte, last bool) ([]byte, error) {
 	c.r.fence()
 	defer c.r.fence()
 	return c.r.chunk(x, p, last)
+}
+
+func (c chunker) Wants(x *phase.Exchange) bool {
+	c.r.fence()
+	defer c.r.fence()
+	return c.r.wants == nil || c.r.wants(x)
 }
 
 // fakeUpstream answers without a network.

@@ -193,6 +193,10 @@ func extensionLine(name []byte) lineKind {
 		if startsLike(name, "x-consumer-") || startsLike(name, "x-credential-") {
 			return lineDropped
 		}
+	case 'h':
+		if like(name, "x-headgate-split") { // says what a split of ours has decided
+			return lineDropped
+		}
 	case 'a', 'g', 'i', 'u':
 		for _, claim := range [...]string{"x-userinfo", "x-id-token", "x-access-token", "x-authenticated-groups", "x-gateway-tenant"} {
 			if like(name, claim) {

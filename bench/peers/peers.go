@@ -15,7 +15,7 @@ import (
 	"text/template"
 )
 
-//go:embed nginx.conf haproxy.cfg headgate.toml headgate-bare.toml headgate-storm.toml headgate-scale.toml
+//go:embed nginx.conf haproxy.cfg headgate.toml headgate-bare.toml headgate-chain.toml headgate-storm.toml headgate-scale.toml
 var files embed.FS
 
 // Params fill a peer's configuration. All addresses are host:port.
@@ -63,6 +63,7 @@ func All(headgate string) []Peer {
 		},
 		headgatePeer("headgate", headgate, true),
 		headgatePeer("headgate-bare", headgate, false),
+		headgatePeer("headgate-chain", headgate, true),
 	}
 }
 

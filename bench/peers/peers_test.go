@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -73,6 +74,25 @@ func TestHeadgateFilesAreTOML(t *testing.T) {
 	}
 	if f := decode(Storm("x"), ps); len(f.Routes) != 0 {
 		t.Error("the storm's routes must come through the Admin API")
+	}
+}
+
+// The chain is all of what it is said to be, and logs no more than the bare route that it is compared with.
+func TestChain(t *testing.T) {
+	text, err := headgatePeer("headgate-chain", "x", true).render(params("/d"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f struct {
+		AccessLog struct{ Path string } `toml:"access_log"`
+		Routes    []struct{ Plugins map[string]any }
+	}
+	if _, err := toml.Decode(string(text), &f); err != nil {
+		t.Fatal(err)
+	}
+	got := slices.Sorted(maps.Keys(f.Routes[0].Plugins))
+	if want := []string{"api-breaker", "key-auth", "limit-count", "prometheus", "traffic-split"}; !slices.Equal(got, want) || f.AccessLog.Path != "off" {
+		t.Errorf("the chain is %v, the log %s", got, f.AccessLog.Path)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
+	"strings"
 	"testing"
 
 	"headgate/conf"
@@ -63,7 +64,7 @@ func fixedUpstream(t testing.TB, cert *tls.Certificate) string {
 	return l.Addr().String()
 }
 
-// TestAllocs drives the whole chain (split, rewrite, metrics, access log) through real sockets: a request allocates nothing, but
+// TestAllocs drives whole chains (authentication, limits, breaker, split, rewrite, metrics, access log) through real sockets: a request allocates nothing, but
 // for what crypto/tls does.
 func TestAllocs(t *testing.T) {
 	if raceDetector {
@@ -79,6 +80,13 @@ func TestAllocs(t *testing.T) {
 		return fmt.Sprintf(`{"uri":"/chat/completions","methods":["POST"],"plugins":{"prometheus":{},"traffic-split":{"rules":[%s,%s]}}}`,
 			branch("v1"), branch("v2"))
 	}
+	// Who is it, how much, a breaker, and the split; more is what the split can do beyond.
+	chain := func(more string) string {
+		return strings.NewReplacer(`"prometheus":{}`, `"prometheus":{},"key-auth":{"header":"Authorization"},`+
+			`"limit-count":{"count":1000000,"time_window":3600,"key":"consumer_name"},`+
+			`"api-breaker":{"break_response_code":503,"unhealthy":{"http_statuses":[500,503]},"healthy":{"http_statuses":[200]}}`,
+			`"traffic-split":{`, `"traffic-split":{`+more).Replace(split("http", upstream))
+	}
 	tests := []struct {
 		name, route string
 		each        int // allocations that are allowed for a request
@@ -87,6 +95,9 @@ func TestAllocs(t *testing.T) {
 		{"rewrite with variables", fmt.Sprintf(`{"uri":"/chat/*","upstream":{"nodes":{%q:1}},"plugins":{"prometheus":{},"proxy-rewrite":{`+
 			`"uri":"/v1$uri","headers":{"set":{"X-Client":"$remote_addr"},"add":{"X-Tag":"edge"},"remove":["User-Agent"]}}}}`, upstream), 0},
 		{"split", split("http", upstream), 0},
+		{"full chain", chain(""), 0},
+		{"full chain, sticky", chain(`"sticky":{"key":"$consumer_name$http_accept"},"decision_header":true,`), 0},
+		{"full chain, cookies", chain(`"sticky":{"cookie":{"name":"hg","ttl":60}},`), 0},
 		// crypto/tls makes a small reader for every record that it reads: one in the gateway, one in the upstream.
 		{"split over TLS", split("https", secure), 2},
 	}
@@ -96,6 +107,7 @@ func TestAllocs(t *testing.T) {
 			conf.Upstream.CAFile = caFile
 			conf.Upstream.KeepaliveRequests = 10 * allocRequests // dialling anew is not the question
 			g := startGate(t, conf)
+			g.configure("PUT", "/consumers", `{"username":"jack","plugins":{"key-auth":{"key":"Bearer sk-test"}}}`)
 			g.configure("PUT", "/routes/allocs", tt.route)
 			c := dialWire(t, g.addr)
 			const body = `{"model":"m","messages":[{"role":"user","content":"hi"}]}`

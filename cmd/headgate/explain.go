@@ -24,7 +24,6 @@ import (
 	"headgate/conf"
 	"headgate/conf/store"
 	"headgate/conf/store/mem"
-	"headgate/plugins"
 	"headgate/proxy"
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
@@ -34,7 +33,7 @@ import (
 
 const explainUsage = `usage:
   headgate explain [-c FILE | -control ADDR] [-X METHOD] [-H 'Name: value']... [-d BODY]
-                   [-client ADDR] [-consumer NAME] [-json] URL-or-path
+                   [-client ADDR] [-consumer NAME] [-bucket BUCKET] [-json] URL-or-path
 
 Says what the gateway would do with a request: which route matches and why others do not, the plugins in order and where each comes
 from, the branch and the endpoint that are next. No request is sent and no plugin is run.
@@ -46,6 +45,7 @@ from, the branch and the endpoint that are next. No request is sent and no plugi
   -d BODY         the request body
   -client ADDR    the address of the client (default 127.0.0.1)
   -consumer NAME  as if authentication had found this consumer
+  -bucket BUCKET  what is to decide in a split: the third part of X-Headgate-Split or of $split in the log
   -json           the answer as JSON
 `
 
@@ -116,6 +116,7 @@ func readExplainOptions(args []string) (*explainOptions, error) {
 	flags.StringVar(&r.Body, "d", "", "")
 	flags.StringVar(&r.Client, "client", "", "")
 	flags.StringVar(&r.Consumer, "consumer", "", "")
+	flags.StringVar(&r.Bucket, "bucket", "", "")
 	flags.Func("H", "", func(line string) error {
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || name == "" {
@@ -242,7 +243,7 @@ func explainFile(file string, description []byte, stderr io.Writer) (*proxy.Expl
 	}
 	defer pool.Close(time.Second)
 	live := &snapshot.Live{}
-	compiler, hub, err := newCompiler(c, live, p.meter, func(string, *fault.Fault, error) {}, plugins.Options{})
+	compiler, hub, err := newCompiler(c, live, p.meter, func(string, *fault.Fault, error) {}, checkOptions(c))
 	if err != nil {
 		return nil, err
 	}
@@ -359,10 +360,12 @@ func explanationText(e *proxy.Explanation) string {
 		switch {
 		case s.Status != 0:
 			line("%s answers %d: %s", s.Plugin, s.Status, s.Answer)
+		case s.Open:
+			line("%s leaves it open: %s", s.Plugin, s.Why)
 		case s.Next == "":
 			line("%s leaves it where it was: %s", s.Plugin, s.Why)
 		default:
-			line("%s sends it to %s next: %s", s.Plugin, s.Next, s.Why)
+			line("%s sends it to %s next: %s, bucket %s", s.Plugin, s.Next, s.Why, s.Bucket)
 		}
 		for _, c := range s.Branches {
 			line("%s: weight %d, %.4g %%%s", c.Name, c.Weight, 100*c.Share, to(c.Upstream))

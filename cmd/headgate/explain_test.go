@@ -97,7 +97,7 @@ passed over  routes/stored, /chat/stored on ai.example: status is 0
              routes/guest, /chat/* on ai.example: vars do not hold: ["http_x_guest","==","1"]
 plugins      route limit-count    1002  services/s   runs  access
              route traffic-split  966   routes/chat  runs  access
-split        traffic-split sends it to v2 next: rule 0 is for every request
+split        traffic-split sends it to v2 next: rule 0 is for every request, bucket 0
              v2: weight 3, 75 %, to v2
              old: weight 1, 25 %, to the route's own upstream
 upstream     v2 from upstreams/v2, roundrobin; next is 10.0.0.2:80

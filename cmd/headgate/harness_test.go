@@ -96,6 +96,11 @@ func onLoopback(t testing.TB, c *conf.Config) *conf.Config {
 	c.Store.Provider = conf.StoreMem
 	c.AccessLog.Path = filepath.Join(t.TempDir(), "access.log")
 	c.AccessLog.FlushInterval = conf.Duration(10 * time.Millisecond)
+	for i := range c.ProxyCache.Zones {
+		if z := &c.ProxyCache.Zones[i]; z.DiskPath != "" && !filepath.IsAbs(z.DiskPath) {
+			z.DiskPath = filepath.Join(t.TempDir(), z.Name)
+		}
+	}
 	return c
 }
 

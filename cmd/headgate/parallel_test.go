@@ -37,6 +37,7 @@ var pluginSamples = map[string]string{
 	"mocking":               `{"response_example":"%d"}`,
 	"multi-auth":            `{"auth_plugins":[{"key-auth":{}},{"basic-auth":{}}]}`,
 	"prometheus":            `{}`,
+	"proxy-cache":           `{"cache_strategy":"memory","cache_zone":"memory_cache","cache_key":["$uri","n%d"]}`,
 	"proxy-control":         `{}`,
 	"proxy-mirror":          `{"host":"http://127.0.0.1:1"}`,
 	"proxy-rewrite":         `{"regex_uri":["^/(.*)%d$","/x/$1"]}`,

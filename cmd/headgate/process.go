@@ -19,6 +19,7 @@ import (
 	"headgate/conf/store"
 	"headgate/conf/store/lent"
 	"headgate/plugins"
+	proxycache "headgate/plugins/proxy-cache"
 	"headgate/proxy"
 	"headgate/proxy/accesslog"
 	"headgate/proxy/admin"
@@ -50,10 +51,13 @@ type process struct {
 	audit    *auditLog
 	offload  *offload.Pool
 	mirrors  *offload.Pool // a pool of their own: a dead mirror keeps nothing else waiting
-	applier  *proxy.Applier
-	log      *accesslog.Writer
-	server   *proxy.Server
-	keys     atomic.Pointer[[]v3.Key]
+	// cacheDisk writes what proxy-cache keeps on disk: a slow disk keeps nothing else waiting.
+	cacheDisk *offload.Pool
+	applier   *proxy.Applier
+	cache     *proxycache.Cache
+	log       *accesslog.Writer
+	server    *proxy.Server
+	keys      atomic.Pointer[[]v3.Key]
 
 	lent      *lent.Store       // the store, when no other process can have it at the same time; else nil
 	sockets   []socket          // all listeners
@@ -109,6 +113,9 @@ func (p *process) openParts(ctx context.Context, c *conf.Config, in *inheritance
 	if p.mirrors, err = offload.New(256, func(r any) { p.logf("mirrored request: %v", r) }); err != nil {
 		return err
 	}
+	if p.cacheDisk, err = offload.New(64, func(r any) { p.logf("cache on disk: %v", r) }); err != nil {
+		return err
+	}
 	if p.sealer, err = newSealer(c); err != nil {
 		return err
 	}
@@ -131,6 +138,7 @@ func (p *process) openParts(ctx context.Context, c *conf.Config, in *inheritance
 	if p.compiler, p.hub, err = newCompiler(c, live, p.meter, p.connectFailed(), p.pluginOptions(c)); err != nil {
 		return err
 	}
+	p.cache.Start()
 	p.hub.CheckHealth(upstream.HealthOptions{Meter: p.meter, Prefix: c.Store.Etcd.Prefix, Logf: p.logf})
 	inline, err := inlineDocuments(c)
 	if err != nil {
@@ -300,6 +308,7 @@ func (p *process) listen(ctx context.Context, c *conf.Config, in *inheritance) e
 		s := control.NewServer(control.Options{
 			Health:  p.hub.Health,
 			Explain: func(request []byte) (any, error) { return explainer.Explain(request) },
+			Mask:    seal.NewMasker(secretFields()).MaskDocument,
 			Plane:   p.applier, Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,
 			Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
 		})
@@ -457,6 +466,12 @@ func (p *process) stop(ctx context.Context) {
 	}
 	if p.audit != nil {
 		p.audit.close()
+	}
+	if p.cache != nil {
+		p.cache.Close()
+	}
+	if p.cacheDisk != nil {
+		_ = p.cacheDisk.Close(time.Second)
 	}
 	if p.offload != nil {
 		_ = p.offload.Close(time.Second)

@@ -12,7 +12,6 @@ import (
 	"headgate/conf"
 	"headgate/conf/resource"
 	"headgate/conf/store/mem"
-	"headgate/plugins"
 	"headgate/proxy"
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
@@ -80,6 +79,7 @@ func restartNeeded(now, next *conf.Config) []string {
 	}{
 		{"gateway", a.Gateway, b.Gateway}, {"admin", a.Admin, b.Admin}, {"metrics", a.Metrics, b.Metrics}, {"control", a.Control, b.Control},
 		{"status", a.Status, b.Status}, {"audit", a.Audit, b.Audit}, {"compat", a.Compat, b.Compat}, {"store", a.Store, b.Store}, {"access_log", a.AccessLog, b.AccessLog}, {"upstream", a.Upstream, b.Upstream},
+		{"proxy_cache", a.ProxyCache, b.ProxyCache},
 	} {
 		va, vb := reflect.ValueOf(section.a), reflect.ValueOf(section.b)
 		for i := range va.NumField() {
@@ -207,7 +207,7 @@ func tryDocuments(c *conf.Config, docs map[string][]byte, assume bool) error {
 		return err
 	}
 	defer pool.Close(time.Second)
-	compiler, hub, err := newCompiler(c, &snapshot.Live{}, m, func(string, *fault.Fault, error) {}, plugins.Options{})
+	compiler, hub, err := newCompiler(c, &snapshot.Live{}, m, func(string, *fault.Fault, error) {}, checkOptions(c))
 	if err != nil {
 		return err
 	}

@@ -100,6 +100,15 @@ func newSealer(c *conf.Config) (*seal.Sealer, error) {
 	if len(keyring) == 0 {
 		return nil, nil
 	}
+	s, err := seal.New(keyring, secretFields())
+	if err != nil {
+		return nil, fmt.Errorf("store.encryption: %w", err)
+	}
+	return s, nil
+}
+
+// secretFields tells where the plugins have their secrets.
+func secretFields() seal.Fields {
 	route, consumer := map[string][]string{}, map[string][]string{}
 	for _, k := range plugins.List(plugins.Options{}) {
 		route[k.Name] = k.Encrypted
@@ -107,11 +116,7 @@ func newSealer(c *conf.Config) (*seal.Sealer, error) {
 			consumer[k.Name] = append([]string{}, k.Consumer.Encrypted...) // not nil: consumers are configured in another way
 		}
 	}
-	s, err := seal.New(keyring, func(plugin string) ([]string, []string) { return route[plugin], consumer[plugin] })
-	if err != nil {
-		return nil, fmt.Errorf("store.encryption: %w", err)
-	}
-	return s, nil
+	return func(plugin string) ([]string, []string) { return route[plugin], consumer[plugin] }
 }
 
 // lenience answers resource.Env.Lenient.

@@ -88,7 +88,7 @@ func (v *volume) exchange(up, down int64, announced bool) {
 	}
 }
 
-var statusLine = regexp.MustCompile(`(VmRSS|VmHWM):\s+(\d+) kB`)
+var memoryLine = regexp.MustCompile(`(VmRSS|VmHWM):\s+(\d+) kB`)
 
 // memory returns the resident memory of the process in bytes, now and at its highest since forget.
 func (v *volume) memory() (now, highest int64) {
@@ -97,7 +97,7 @@ func (v *volume) memory() (now, highest int64) {
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	for _, m := range statusLine.FindAllSubmatch(status, -1) {
+	for _, m := range memoryLine.FindAllSubmatch(status, -1) {
 		n, _ := strconv.ParseInt(string(m[2]), 10, 64)
 		if bytes.Equal(m[1], []byte("VmRSS")) {
 			now = n << 10

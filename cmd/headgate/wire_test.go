@@ -75,7 +75,7 @@ func newStage(t *testing.T, g *golden) *stage {
 	port := portOf(s.gate.addr)
 	s.names = strings.NewReplacer("{{upstream}}", upstream, "{{upstream2}}", upstream2, "{{dead}}", dead, "{{port}}", port)
 	s.masks = strings.NewReplacer(upstream, "{{upstream}}", upstream2, "{{upstream2}}", dead, "{{dead}}", port, "{{port}}")
-	for call := range strings.SplitSeq(addresses.Replace(g.sections["admin"]), "\n\n") {
+	for call := range strings.SplitSeq(s.names.Replace(addresses.Replace(g.sections["admin"])), "\n\n") {
 		if call = strings.TrimSpace(call); call != "" {
 			line, body, _ := strings.Cut(call, "\n")
 			method, path, _ := strings.Cut(line, " ")

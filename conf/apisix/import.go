@@ -59,6 +59,7 @@ type importer struct {
 	rules     map[string]rule
 	settings  []setting
 	keys      []adminKey
+	zones     []cacheZone
 	documents []Document
 	notes     []string
 }
@@ -288,6 +289,15 @@ func (im *importer) drop(p conf.Problem) verdict {
 		}
 		im.note(k.from, "left out: "+p.Msg)
 		im.keys = slices.Delete(im.keys, i, i+1)
+		return problemDropped
+	}
+	if n, _ := fmt.Sscanf(p.Key, "proxy_cache.zones[%d]", &i); n == 1 && i < len(im.zones) {
+		z := im.zones[i]
+		if refers(z.path) || refers(z.name) {
+			return problemOfEnvironment
+		}
+		im.note(z.from, "left out: "+p.Msg)
+		im.zones = slices.Delete(im.zones, i, i+1)
 		return problemDropped
 	}
 	kind, _, _ := strings.Cut(p.Key, "[")

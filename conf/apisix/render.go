@@ -37,11 +37,15 @@ func (im *importer) render() ([]byte, error) {
 			b.WriteString(head + name + " = " + literal(s.value) + "\n")
 			head = ""
 		}
-		if section != "admin" {
-			continue
-		}
-		for _, k := range im.keys {
-			fmt.Fprintf(&b, "\n[[admin.keys]]\nname = %s\nkey = %s\nrole = %s\n", quote(k.name), quote(k.key), quote(k.role))
+		switch section {
+		case "admin":
+			for _, k := range im.keys {
+				fmt.Fprintf(&b, "\n[[admin.keys]]\nname = %s\nkey = %s\nrole = %s\n", quote(k.name), quote(k.key), quote(k.role))
+			}
+		case "proxy_cache":
+			for _, z := range im.zones {
+				z.render(&b)
+			}
 		}
 	}
 	for _, kind := range conf.DocumentKinds() {

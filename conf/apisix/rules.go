@@ -41,6 +41,8 @@ func rules() map[string]rule {
 		"apisix.enable_control":                          flag("control.enabled"),
 		"apisix.control":                                 address("control.listen", "127.0.0.1", 9090),
 		"apisix.status":                                  status,
+		"apisix.proxy_cache.cache_ttl":                   span("proxy_cache.cache_ttl"),
+		"apisix.proxy_cache.zones":                       cacheZones,
 		"apisix.data_encryption.keyring":                 keyring,
 		"apisix.data_encryption.enable_encrypt_fields":   only("with a keyring, secret fields are always stored encrypted", "true"),
 		"apisix.trusted_addresses":                       trusted,
@@ -103,7 +105,6 @@ func rules() map[string]rule {
 		"service discovery other than DNS is not there":                     {"discovery"},
 		"metrics are always current":                                        {"plugin_attr.prometheus.refresh_interval"},
 		"the environment is Headgate's own, name nothing here":              {"nginx_config.envs"},
-		"sizes of caches stand in the plugin's own configuration":           {"apisix.proxy_cache"},
 		"the log goes to the standard error output":                         {"nginx_config.error_log", "nginx_config.error_log_level"},
 		"connections are bounded by gateway.max_connections, if you set it": {"nginx_config.event", "nginx_config.worker_rlimit_nofile"},
 	} {

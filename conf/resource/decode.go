@@ -258,7 +258,7 @@ func (f *fields) timeout() *Timeout {
 		return max(duration(sub.seconds(name, 0)), time.Millisecond)
 	}
 	t := &Timeout{Connect: clock("connect"), Send: clock("send"), Read: clock("read")}
-	for name, d := range map[string]*time.Duration{"handshake": &t.Handshake, "head": &t.Head, "total": &t.Total} {
+	for name, d := range map[string]*time.Duration{"handshake": &t.Handshake, "head": &t.Head, "first_content": &t.FirstContent, "total": &t.Total} {
 		if _, ok := sub.doc[name]; ok {
 			*d = clock(name)
 		}

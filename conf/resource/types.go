@@ -79,11 +79,12 @@ type Node struct {
 	Priority int    // higher groups are used first; default 0
 }
 
-// Timeout holds the clocks of an attempt, each at least a millisecond. The last three are Headgate's own, and 0 when they are not set.
+// Timeout holds the clocks of an attempt, each at least a millisecond. The last four are Headgate's own, and 0 when they are not set.
 type Timeout struct {
 	Connect, Send, Read time.Duration
 	Handshake           time.Duration // of TLS; 0: Connect has to do for both
 	Head                time.Duration // until the head of the answer is there; 0: as Read
+	FirstContent        time.Duration // until the first byte of the body, or the first event with content; 0: as Read
 	Total               time.Duration // of all attempts together, until the last byte of the answer; 0: no limit
 }
 

@@ -23,8 +23,8 @@ func TestDecodeAttempts(t *testing.T) {
 		{`{"limits":{"inflight":7,"queue":3,"queue_timeout":0.5}}`, nil, &Limits{Inflight: 7, Queue: 3, QueueTimeout: 500 * time.Millisecond}, nil},
 		{`{"timeout":{"connect":1,"send":2,"read":3}}`, nil, nil, &Timeout{Connect: time.Second, Send: 2 * time.Second, Read: 3 * time.Second}},
 		{
-			`{"timeout":{"connect":1,"send":2,"read":3,"handshake":4,"head":5,"total":6}}`, nil, nil,
-			&Timeout{Connect: time.Second, Send: 2 * time.Second, Read: 3 * time.Second, Handshake: 4 * time.Second, Head: 5 * time.Second, Total: 6 * time.Second},
+			`{"timeout":{"connect":1,"send":2,"read":3,"handshake":4,"head":5,"first_content":7,"total":6}}`, nil, nil,
+			&Timeout{Connect: time.Second, Send: 2 * time.Second, Read: 3 * time.Second, Handshake: 4 * time.Second, Head: 5 * time.Second, FirstContent: 7 * time.Second, Total: 6 * time.Second},
 		},
 	} {
 		u, err := DecodeUpstream([]byte(`{"nodes":{},` + strings.TrimPrefix(c.in, "{")))

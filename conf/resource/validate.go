@@ -201,7 +201,7 @@ func checkPluginsFor(plugins any, env Env, use Use) *Error {
 }
 
 func whyNot(plugin string) string {
-	if strings.HasPrefix(plugin, "serverless-") {
+	if strings.HasPrefix(plugin, "serverless-") || plugin == "exit-transformer" { // functions in Lua are all that they have
 		return ": Lua does not run here"
 	}
 	return ""

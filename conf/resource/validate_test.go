@@ -32,7 +32,7 @@ func (fakeEnv) Plugin(name string) PluginState {
 	switch name {
 	case "good", "bad", "auth":
 		return PluginPresent
-	case "known", "http-logger", "serverless-pre-function":
+	case "known", "http-logger", "serverless-pre-function", "exit-transformer":
 		return PluginKnown
 	case "inert":
 		return PluginInert
@@ -153,6 +153,8 @@ func TestValidate(t *testing.T) {
 		{"routes", `{"uri":"/a","plugins":{"known":{"_meta":{"disable":true}}}}`, "plugin known is known but not implemented"},
 		{"routes", `{"uri":"/a","plugins":{"serverless-pre-function":{"functions":["return 1"]}}}`,
 			"plugin serverless-pre-function is known but not implemented: Lua does not run here"},
+		{"routes", `{"uri":"/a","plugins":{"exit-transformer":{"functions":["return (function(code, body, header) return 405 end)(...)"]}}}`,
+			"plugin exit-transformer is known but not implemented: Lua does not run here"},
 		{"routes", `{"uri":"/a","plugins":{"inert":{"any":["thing"],"_meta":{"filter":["="]}}}}`, ""},
 		{"routes", `{"uri":"/a","plugins":{"inert":[1]}}`, "invalid plugin conf for plugin [inert]: expected an object"},
 		{"routes", `{"uri":"/a","plugins":{"auth":{"key":"x"}}}`, "failed to check the configuration of plugin auth err: key is out of place"},

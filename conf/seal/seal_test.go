@@ -168,6 +168,8 @@ func TestDocuments(t *testing.T) {
 		{"upstream":{"tls":{"client_key":"PEM"}}}]}]}}}`,
 		`{"upstream":{"tls":{"client_key":"<PEM>"}},"plugins":{"traffic-split":{"rules":[{"weighted_upstreams":[{"weight":1},
 		{"upstream":{"tls":{"client_key":"<PEM>"}}}]}]}}}`)
+	f("routes/1", `{"plugins":{"traffic-split":{"rules":[{"weight":1,"upstream":{"tls":{"client_key":"PEM"}}},{"weight":1}]}}}`,
+		`{"plugins":{"traffic-split":{"rules":[{"weight":1,"upstream":{"tls":{"client_key":"<PEM>"}}},{"weight":1}]}}}`)
 	same("upstreams/1", `{"upstream": {"tls":{"client_key":"one"}}, "plugins":{"limit-count":{"redis_password":"one"}}}`)
 
 	// What stays.

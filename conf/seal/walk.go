@@ -64,6 +64,7 @@ func walkBranches(conf any, f replace) {
 	rules, _ := object["rules"].([]any)
 	for _, rule := range rules {
 		rule, _ := rule.(map[string]any)
+		walkClientKey(rule["upstream"], func(text string) string { return f(text, true) }) // it is a branch itself
 		branches, _ := rule["weighted_upstreams"].([]any)
 		for _, branch := range branches {
 			if branch, ok := branch.(map[string]any); ok {

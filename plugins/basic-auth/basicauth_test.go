@@ -187,3 +187,23 @@ func FuzzCredentials(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkGuess is what a guesser could measure: the time of a refusal must tell neither whether the name exists nor how much of the
+// password is right.
+func BenchmarkGuess(b *testing.B) {
+	e := newEnv(b)
+	p := e.Build(b, Kind(), `{}`).(phase.Rewriter)
+	for name, credentials := range map[string]string{
+		"first byte": "user:xass: word", "last byte": "user:pass: worx", "nobody": "usex:pass: word",
+	} {
+		from, x := phasetest.Exchange("GET /", basic(credentials)), &phase.Exchange{}
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				phasetest.Refill(x, from, e)
+				if p.Rewrite(x) == phase.Continue {
+					b.Fatal("the guess is right")
+				}
+			}
+		})
+	}
+}

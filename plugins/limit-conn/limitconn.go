@@ -20,9 +20,12 @@ import (
 //go:embed schema.json
 var schemaJSON []byte
 
-// Kind declares the plugin. The plugins that it builds share their gauges, those of another Kind do not.
-func Kind() phase.Kind {
-	return newGauges(redis.MaxWait).kind()
+// Kind declares the plugin. The plugins that it builds share their gauges, those of another Kind do not. w is told
+// how the Redis servers do; it may be nil.
+func Kind(w *redis.Watch) phase.Kind {
+	g := newGauges(redis.MaxWait)
+	g.pool.Watch("limit-conn", w)
+	return g.kind()
 }
 
 func newGauges(wait time.Duration) *gauges {

@@ -61,7 +61,7 @@ func leave(x *phase.Exchange) { x.Finish(func(r any) { panic(r) }) }
 
 func compiled(t testing.TB) *schema.Schema {
 	t.Helper()
-	s, err := schema.Compile(Kind().Name, Kind().Schema, resource.SchemaRefs()...)
+	s, err := schema.Compile(Kind(nil).Name, Kind(nil).Schema, resource.SchemaRefs()...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func TestAllocatesNothing(t *testing.T) {
 
 func BenchmarkAccess(b *testing.B) {
 	var e phasetest.Env
-	p := e.Build(b, Kind(), `{"count":1000000000,"time_window":60}`).(phase.Accessor)
+	p := e.Build(b, Kind(nil), `{"count":1000000000,"time_window":60}`).(phase.Accessor)
 	x := phasetest.Exchange("GET /")
 	settings, client := x.Settings(), []byte("127.0.0.1")
 	b.ReportAllocs()

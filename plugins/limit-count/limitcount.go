@@ -22,9 +22,12 @@ var schemaJSON []byte
 //go:embed metadata.json
 var metadataJSON []byte
 
-// Kind declares the plugin. The plugins that it builds share their counters, those of another Kind do not.
-func Kind() phase.Kind {
-	return newCounters(redis.MaxWait).kind()
+// Kind declares the plugin. The plugins that it builds share their counters, those of another Kind do not. w is told
+// how the Redis servers do; it may be nil.
+func Kind(w *redis.Watch) phase.Kind {
+	c := newCounters(redis.MaxWait)
+	c.pool.Watch("limit-count", w)
+	return c.kind()
 }
 
 func newCounters(wait time.Duration) *counters {

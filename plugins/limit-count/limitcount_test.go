@@ -67,7 +67,7 @@ func refusal(t testing.TB, s *schema.Schema, conf string) string {
 		t.Fatalf("%s: %v", conf, err)
 	}
 	if err = s.Validate(doc); err == nil {
-		err = Kind().Validate([]byte(conf))
+		err = Kind(nil).Validate([]byte(conf))
 	}
 	if err != nil {
 		return err.Error()
@@ -77,7 +77,7 @@ func refusal(t testing.TB, s *schema.Schema, conf string) string {
 
 func compiled(t testing.TB) *schema.Schema {
 	t.Helper()
-	s, err := schema.Compile(Kind().Name, Kind().Schema, resource.SchemaRefs()...)
+	s, err := schema.Compile(Kind(nil).Name, Kind(nil).Schema, resource.SchemaRefs()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,7 +299,7 @@ func FuzzConfig(f *testing.F) {
 	s := compiled(f)
 	f.Fuzz(func(t *testing.T, conf, query string) {
 		doc, err := schema.DecodeJSON([]byte(conf))
-		if err != nil || s.Validate(doc) != nil || Kind().Validate([]byte(conf)) != nil {
+		if err != nil || s.Validate(doc) != nil || Kind(nil).Validate([]byte(conf)) != nil {
 			return
 		}
 		r := newRig()

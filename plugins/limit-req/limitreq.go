@@ -20,9 +20,12 @@ import (
 //go:embed schema.json
 var schemaJSON []byte
 
-// Kind declares the plugin. The plugins that it builds share their buckets, those of another Kind do not.
-func Kind() phase.Kind {
-	return newBuckets(redis.MaxWait).kind()
+// Kind declares the plugin. The plugins that it builds share their buckets, those of another Kind do not. w is told
+// how the Redis servers do; it may be nil.
+func Kind(w *redis.Watch) phase.Kind {
+	b := newBuckets(redis.MaxWait)
+	b.pool.Watch("limit-req", w)
+	return b.kind()
 }
 
 func newBuckets(wait time.Duration) *buckets {

@@ -47,7 +47,7 @@ func (r *rig) visit(p *plugin, lines ...string) string {
 
 func compiled(t testing.TB) *schema.Schema {
 	t.Helper()
-	s, err := schema.Compile(Kind().Name, Kind().Schema, resource.SchemaRefs()...)
+	s, err := schema.Compile(Kind(nil).Name, Kind(nil).Schema, resource.SchemaRefs()...)
 	if err != nil {
 		t.Fatal(err)
 	}

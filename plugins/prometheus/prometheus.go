@@ -5,8 +5,8 @@ package prometheus
 import (
 	"bytes"
 	_ "embed"
-	"encoding/json"
 
+	"headgate/conf/schema"
 	"headgate/proxy/phase"
 )
 
@@ -19,13 +19,13 @@ var metadataSchemaJSON []byte
 // Config is what the operator writes.
 type Config struct {
 	// PreferName labels series with the names of route and service instead of their ids. The default is false.
-	PreferName bool `json:"prefer_name"`
+	PreferName bool
 }
 
 // Metadata is the plugin's plugin_metadata document.
 type Metadata struct {
 	// DisabledLabels names, by metric without its prefix, labels whose value is left empty. The default is none.
-	DisabledLabels map[string][]string `json:"disabled_labels"`
+	DisabledLabels map[string][]string
 }
 
 // Kind declares the plugin. A route's own instance takes the place of the one in a global rule, so that nothing counts twice.
@@ -41,17 +41,35 @@ func Kind() phase.Kind {
 }
 
 func build(conf []byte, env phase.Env) (any, error) {
-	var c Config
-	if err := json.Unmarshal(conf, &c); err != nil {
+	doc, err := decode(conf)
+	if err != nil {
 		return nil, err
 	}
+	c := Config{PreferName: schema.Member(doc, "prefer_name", false)}
 	var m Metadata
-	if doc := env.Metadata(); doc != nil {
-		if err := json.Unmarshal(doc, &m); err != nil {
+	if text := env.Metadata(); text != nil {
+		if doc, err = decode(text); err != nil {
 			return nil, err
 		}
+		m = metadata(doc)
 	}
 	return &plugin{env.Recorder(phase.RecorderOptions{PreferName: c.PreferName, DisabledLabels: m.DisabledLabels})}, nil
+}
+
+// decode returns the members of a document that satisfies its schema. The empty array is also the empty object.
+func decode(text []byte) (map[string]any, error) {
+	v, err := schema.DecodeJSON(text)
+	doc, _ := v.(map[string]any)
+	return doc, err
+}
+
+func metadata(doc map[string]any) Metadata {
+	metrics := schema.Member[map[string]any](doc, "disabled_labels", nil)
+	m := Metadata{DisabledLabels: make(map[string][]string, len(metrics))}
+	for metric := range metrics {
+		m.DisabledLabels[metric] = schema.Texts(metrics, metric)
+	}
+	return m
 }
 
 type plugin struct{ recorder phase.Recorder }

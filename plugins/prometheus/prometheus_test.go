@@ -32,7 +32,7 @@ func (e *env) Metadata() []byte {
 func (e *env) Record(*phase.Exchange) { e.recorded++ }
 
 func TestDone(t *testing.T) {
-	for conf, want := range map[string]bool{`{}`: false, `{"prefer_name":true}`: true, `{"prefer_name":false}`: false} {
+	for conf, want := range map[string]bool{`{}`: false, `{"prefer_name":true}`: true, `{"prefer_name":false}`: false, `[]`: false, `{"Prefer_Name":true}`: false} {
 		e := &env{}
 		p, err := Kind().Build([]byte(conf), e)
 		if err != nil {
@@ -46,8 +46,8 @@ func TestDone(t *testing.T) {
 			t.Errorf("%s: prefer_name %v, %d recorded", conf, e.asked.PreferName, e.recorded)
 		}
 	}
-	if _, err := Kind().Build([]byte(`{"prefer_name":"x"}`), &env{}); err == nil {
-		t.Error("a text was taken for a boolean")
+	if _, err := Kind().Build([]byte(`{"prefer_name":`), &env{}); err == nil {
+		t.Error("half a configuration was taken")
 	}
 }
 
@@ -88,4 +88,36 @@ func TestRouteIsPreferred(t *testing.T) {
 	if k := Kind(); !k.PreferRoute || k.Priority != 500 {
 		t.Errorf("%+v", k)
 	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add(`{"prefer_name":true}`, `{"disabled_labels":{"http_status":["node"],"http_latency":["route","consumer"]}}`)
+	f.Add(`[]`, `{}`)
+	f.Add(`{"prefer_name":false,"x":{}}`, ``)
+	conf, err := schema.Compile("prometheus", Kind().Schema)
+	if err != nil {
+		f.Fatal(err)
+	}
+	meta, err := schema.Compile("prometheus", Kind().MetadataSchema)
+	if err != nil {
+		f.Fatal(err)
+	}
+	passes := func(s *schema.Schema, text string) bool {
+		doc, err := schema.DecodeJSON([]byte(text))
+		return err == nil && s.Validate(doc) == nil
+	}
+	f.Fuzz(func(t *testing.T, text, metadata string) {
+		if !passes(conf, text) || metadata != "" && !passes(meta, metadata) {
+			return
+		}
+		e := &env{metadata: metadata}
+		p, err := Kind().Build([]byte(text), e)
+		if err != nil {
+			t.Fatalf("%s, %s: %v", text, metadata, err)
+		}
+		p.(phase.Finisher).Done(&phase.Exchange{})
+		if e.recorded != 1 {
+			t.Errorf("%d recorded", e.recorded)
+		}
+	})
 }

@@ -42,3 +42,24 @@ func TestConfig(t *testing.T) {
 		}
 	}
 }
+
+func FuzzConfig(f *testing.F) {
+	f.Add(`{"request_buffering":true}`)
+	f.Add(`{"request_buffering":false,"other":[1]}`)
+	f.Add(`[]`)
+	s, err := schema.Compile(Kind().Name, Kind().Schema)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, conf string) {
+		doc, err := schema.DecodeJSON([]byte(conf))
+		if err != nil || s.Validate(doc) != nil {
+			return
+		}
+		// What passes can be built, and only that.
+		_, failed := Kind().Build([]byte(conf), &phasetest.Env{})
+		if refused := Kind().Validate([]byte(conf)); (failed == nil) != (refused == nil) {
+			t.Errorf("%s: refused: %v, built: %v", conf, refused, failed)
+		}
+	})
+}

@@ -1,14 +1,17 @@
 package proxyrewrite
 
 import (
+	"bytes"
+	"strings"
 	"testing"
 
 	"headgate/conf/resource"
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/phasetest"
 )
 
-func compiled(t *testing.T) *schema.Schema {
+func compiled(t testing.TB) *schema.Schema {
 	t.Helper()
 	k := Kind()
 	s, err := schema.Compile(k.Name, k.Schema, resource.SchemaRefs()...)
@@ -73,4 +76,34 @@ func TestBuild(t *testing.T) {
 	if _, err := Kind().Build([]byte(`{"regex_uri":["(","/n"]}`), nil); err == nil {
 		t.Error("a broken pattern was built")
 	}
+}
+
+// What passes can be built, and never lets a request end a line of what goes out.
+func FuzzConfig(f *testing.F) {
+	f.Add(`{"uri":"/v1$uri?x=$arg_x","headers":{"set":{"X-A":"$http_x_own"}}}`, "/a?x=%0d%0ab", "own")
+	f.Add(`{"regex_uri":["^/(.*)$","/x/$1","b","c"],"method":"POST"}`, "/a/b%00", "")
+	f.Add(`{"host":"a.example:80","headers":{"X-Old":"$arg_y"},"use_real_request_uri_unsafe":true}`, "/?y=1", "a")
+	s := compiled(f)
+	f.Fuzz(func(t *testing.T, conf, target, own string) {
+		if strings.ContainsAny(target+own, "\r\n\x00 ") || !strings.HasPrefix(target, "/") {
+			return
+		}
+		doc, err := schema.DecodeJSON([]byte(conf))
+		if err != nil || s.Validate(doc) != nil || Kind().Validate([]byte(conf)) != nil {
+			return
+		}
+		e := &phasetest.Env{}
+		p := e.Build(t, Kind(), conf).(phase.Rewriter)
+		x := phasetest.Exchange("GET "+target, "X-Own: "+own)
+		p.Rewrite(x)
+		out := [][]byte{x.Request.OutTarget, x.Request.OutHost, x.Request.OutMethod}
+		for _, l := range x.Request.Header.Fields() {
+			out = append(out, l.Name, l.Value)
+		}
+		for _, b := range out {
+			if bytes.ContainsAny(b, "\r\n") {
+				t.Errorf("%s, %s: %q", conf, target, b)
+			}
+		}
+	})
 }

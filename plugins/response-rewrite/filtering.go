@@ -56,6 +56,9 @@ func (p *filtering) Response(x *phase.Exchange) {
 	p.rewriteLines(x)
 }
 
+// Wants implements phase.Chooser.
+func (p *filtering) Wants(x *phase.Exchange) bool { return x.Slot(p.slot).Ptr != nil }
+
 // Chunk implements phase.Chunker.
 func (p *filtering) Chunk(x *phase.Exchange, piece []byte, last bool) ([]byte, error) {
 	h, _ := x.Slot(p.slot).Ptr.(*held)
@@ -118,6 +121,6 @@ func (p *filtering) Done(x *phase.Exchange) {
 
 var (
 	_ phase.Responder = (*filtering)(nil)
-	_ phase.Chunker   = (*filtering)(nil)
+	_ phase.Chooser   = (*filtering)(nil)
 	_ phase.Finisher  = (*filtering)(nil)
 )

@@ -22,8 +22,7 @@ func Kind() phase.Kind {
 	}
 }
 
-// build makes the plugin with as few phases as the configuration needs: an instance with a chunk phase costs every answer of the route
-// its known length.
+// build makes the plugin with as few phases as the configuration needs.
 func build(conf []byte, env phase.Env) (any, error) {
 	c, err := read(conf)
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 // config is a configuration that satisfies the schema.
 type config struct {
 	rules []ruleConfig
+	// header: the answer says how it came to its branch.
+	header bool
 }
 
 // ruleConfig is one split: a rule, or all the items of rules together when they are branches themselves.
@@ -23,6 +25,7 @@ type ruleConfig struct {
 	// exprs are the raw expressions of match, of which one must hold; empty: the rule is for every request.
 	exprs    []any
 	branches []branchConfig
+	sticky   *stickyConfig // its own, or that of all rules; nil without one
 }
 
 type branchConfig struct {
@@ -55,8 +58,13 @@ func readDocument(doc map[string]any) (*config, error) {
 		return &config{}, err
 	}
 	c := &config{rules: make([]ruleConfig, len(items))}
+	c.header, _ = doc["decision_header"].(bool)
 	if direct {
 		c.rules = c.rules[:1]
+	}
+	all := readSticky(doc)
+	for i := range c.rules {
+		c.rules[i].sticky = all
 	}
 	for _, b := range split.Branches(doc) {
 		at := b.Path[1].(int)
@@ -82,6 +90,9 @@ func readDocument(doc map[string]any) (*config, error) {
 	}
 	for i := range items {
 		rule, _ := items[i].(map[string]any)
+		if own := readSticky(rule); own != nil {
+			c.rules[i].sticky = own
+		}
 		list, _ := rule["match"].([]any)
 		for _, item := range list {
 			item, _ := item.(map[string]any)
@@ -151,6 +162,12 @@ func readBranch(b split.Branch, entry map[string]any) (branchConfig, error) {
 	return c, nil
 }
 
+// whole reads a number that the schema has found to be whole; 0 without one.
+func whole(v any) int64 {
+	n, _ := split.Integer(v)
+	return n
+}
+
 // checkSum refuses a split that nobody is served by. In the contract's own form that is legal and means the route's upstream.
 func (r *ruleConfig) checkSum() error {
 	for i := range r.branches {
@@ -189,6 +206,11 @@ func validate(conf []byte) error {
 		for _, e := range c.rules[i].exprs {
 			if err := expr.Validate(e); err != nil {
 				return inVars(err)
+			}
+		}
+		if s := c.rules[i].sticky; s != nil {
+			if _, err := newSticky(s, nil, nil, func() int { return 0 }); err != nil {
+				return err
 			}
 		}
 		for _, b := range c.rules[i].branches {

@@ -44,18 +44,48 @@ func (r *rule) explain(x *phase.Exchange, index, item int) *phase.Choice {
 	if item >= 0 {
 		c.Why = fmt.Sprintf("match[%d] of rule %d holds", item, index)
 	}
-	_, pick := r.sequence.Peek()
+	bucket, how := r.foresee(x)
+	c.Why += how
+	if bucket.Kind == phase.NoBucket {
+		c.Open = true
+		return c
+	}
+	pick := r.decide(x, bucket)
 	if pick < 0 {
 		c.Why += "; all weights are 0, so the route's own upstream serves"
 		return c
 	}
 	b := &r.branches[pick]
-	c.Next = b.name
+	c.Next, c.Bucket = b.name, bucket.String()
 	if b.upstream != nil {
 		x.Upstream = b.upstream
 	}
 	x.Branch = b.name
 	return c
+}
+
+// foresee returns the bucket that will decide, and what there is to say about it. The zero Bucket says that the request leaves it open.
+func (r *rule) foresee(x *phase.Exchange) (bucket phase.Bucket, how string) {
+	switch asked := x.Decision.Bucket; {
+	case asked.Kind == phase.KeyBucket && r.sticky == nil:
+		return phase.Bucket{}, "; it is not sticky, so that no key decides in it"
+	case asked.Kind == phase.KeyBucket:
+		return asked, "; the key is given"
+	case asked.Kind == phase.PlaceBucket:
+		return r.place(asked.N), "; the place in the sequence is given"
+	}
+	if bucket, ok := r.known(x); ok {
+		return bucket, "; the client keeps its branch"
+	}
+	switch {
+	case r.sticky == nil:
+	case r.sticky.cookie != nil:
+		return phase.Bucket{}, "; the client is not known yet: the value of the cookie " + r.sticky.cookie.name + " that it will get decides"
+	default:
+		how = "; the request has no key, so the sequence decides"
+	}
+	n, _ := r.sequence.Peek()
+	return r.place(n), how
 }
 
 // choices are the branches with what the sequence gives them.

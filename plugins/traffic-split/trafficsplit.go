@@ -5,6 +5,9 @@
 //	{"rules": [{"weight": 80, "upstream": {...}, "rewrite": {"uri": "/v1/chat"}}, {"weight": 20, "upstream_id": "v2"}]}
 //
 // Branches are named as package split says, in both forms; a branch may rewrite the request as proxy-rewrite does, after that plugin.
+//
+// Beyond the contract, sticky (beside rules, or in one rule) keeps clients with their branch. A branch is the same one as long as its name
+// is, wherever it stands; a branch that is only known by its position ("branch-2") is another one when it is moved.
 package trafficsplit
 
 import (
@@ -41,7 +44,9 @@ type plugin struct {
 type rule struct {
 	// match has the alternatives; empty: the rule is for every request.
 	match    []phase.Predicate
+	index    int
 	sequence *balancer.Sequence
+	sticky   *sticky // nil: nobody keeps a branch
 	branches []branch
 	// missing is the answer when an upstream_id of the rule doesn't exist, nil when all do.
 	missing []byte
@@ -50,6 +55,7 @@ type rule struct {
 // branch is where a pick leads.
 type branch struct {
 	name     string
+	token    string            // name as headers have it
 	upstream phase.Upstream    // nil: the route's own
 	rewrite  *rewrite.Rewriter // nil: none
 	count    phase.Counter
@@ -61,15 +67,23 @@ func build(conf []byte, env phase.Env) (any, error) {
 		return nil, err
 	}
 	p := &plugin{rules: make([]rule, len(c.rules))}
+	t := &telling{plugin: p, header: c.header}
 	for i := range c.rules {
 		if p.rules[i], err = buildRule(&c.rules[i], i, env); err != nil {
 			return nil, err
 		}
+		if s := p.rules[i].sticky; s != nil && s.cookie != nil {
+			t.cookies = append(t.cookies, s.cookie)
+		}
+	}
+	if t.header || len(t.cookies) > 0 {
+		return t, nil
 	}
 	return p, nil
 }
 
 func buildRule(c *ruleConfig, index int, env phase.Env) (r rule, err error) {
+	r.index = index
 	for _, e := range c.exprs {
 		m, err := env.CompileExpr(e)
 		if err != nil {
@@ -83,7 +97,7 @@ func buildRule(c *ruleConfig, index int, env phase.Env) (r rule, err error) {
 	for i := range c.branches {
 		b := &c.branches[i]
 		names[i], weights[i] = b.name, b.weight
-		r.branches[i] = branch{name: b.name, count: env.BranchCounter(b.name)}
+		r.branches[i] = branch{name: b.name, token: phase.HeaderToken(b.name), count: env.BranchCounter(b.name)}
 		if err := r.connect(&r.branches[i], b, env); err != nil {
 			return r, inBranch(b.name, err)
 		}
@@ -94,7 +108,10 @@ func buildRule(c *ruleConfig, index int, env phase.Env) (r rule, err error) {
 		from, _ := before.(*balancer.Sequence)
 		return balancer.NewSequence(balancer.NewTable(weights), names, from)
 	}).(*balancer.Sequence)
-	return r, nil
+	if c.sticky != nil {
+		r.sticky, err = newSticky(c.sticky, names, weights, env.Slot)
+	}
+	return r, err
 }
 
 // connect gives a branch its upstream and its rewrite.
@@ -122,7 +139,7 @@ func (r *rule) connect(b *branch, c *branchConfig, env phase.Env) (err error) {
 	return err
 }
 
-// Access implements phase.Accessor: one atomic add and one index, and no lock or allocation of its own.
+// Access implements phase.Accessor: one atomic add and one index, or a hash, and no lock or allocation of its own.
 func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 	for i := range p.rules {
 		r := &p.rules[i]
@@ -147,7 +164,7 @@ func (r *rule) matches(x *phase.Exchange) bool {
 }
 
 func (r *rule) apply(x *phase.Exchange) phase.Verdict {
-	pick := r.sequence.Next()
+	pick := r.pick(x)
 	if pick < 0 { // every weight is 0: the route's own upstream
 		return phase.Continue
 	}

@@ -11,6 +11,7 @@ import (
 	"headgate/conf/resource"
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/phasetest"
 )
 
 const (
@@ -142,7 +143,7 @@ func TestMembersAreThoseOfTheSchema(t *testing.T) {
 	if err := json.Unmarshal(Kind().Schema, &s); err != nil {
 		t.Fatal(err)
 	}
-	want := append(branchMembers(), "match", "weighted_upstreams")
+	want := append(branchMembers(), "match", "sticky", "weighted_upstreams")
 	slices.Sort(want)
 	if got := slices.Sorted(maps.Keys(s.Properties.Rules.Items.Properties)); !slices.Equal(got, want) {
 		t.Errorf("schema has %v, the check %v", got, want)
@@ -396,4 +397,46 @@ func BenchmarkAccess(b *testing.B) {
 			}
 		})
 	}
+}
+
+// What passes can be built, and every request is answered or goes to one of the branches, or stays.
+func FuzzConfig(f *testing.F) {
+	f.Add(guideConf, "/a?v=2")
+	f.Add(matchConf, "/chat?v=2")
+	f.Add(`{"sticky":{"key":"$arg_v","cookie":{"name":"c"}},"decision_header":true,"rules":[{"weight":3},{"weight":0,"upstream_id":5,"name":"é\n"}]}`, "/?v=1")
+	f.Add(`{"rules":[{"sticky":{"cookie":{"name":"x","ttl":5}},"weighted_upstreams":[{"weight":9e18},{"weight":9e18}]},{}]}`, "/")
+	s, err := schema.Compile("traffic-split", Kind().Schema, resource.SchemaRefs()...)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, conf, target string) {
+		if !strings.HasPrefix(target, "/") {
+			return
+		}
+		doc, err := schema.DecodeJSON([]byte(conf))
+		if err != nil || s.Validate(doc) != nil || Kind().Validate([]byte(conf)) != nil {
+			return
+		}
+		e := &phasetest.Env{}
+		built, err := Kind().Build([]byte(conf), e)
+		if err != nil {
+			t.Fatalf("%s: %v", conf, err)
+		}
+		for range 3 {
+			x := phasetest.Exchange("GET " + target)
+			explained := phasetest.Exchange("GET " + target)
+			explained.Upstream, explained.Branch = own, own.Name()
+			c := built.(decider).Explain(explained)
+			serve(x, e, built)
+			switch d := x.Decision; {
+			case d.Bucket.Kind == phase.NoBucket && x.Branch != own.Name():
+				t.Errorf("%s: went to %s without a decision", conf, x.Branch)
+			case !c.Open && c.Status == 0 && (explained.Decision != d || explained.Branch != x.Branch):
+				t.Errorf("%s: %+v is explained as %+v", conf, d, c)
+			}
+			if line, _ := x.Response.Header.Get("X-Headgate-Split"); strings.ContainsAny(string(line), "\r\n\x00 ") {
+				t.Errorf("%s: the answer says %q", conf, line)
+			}
+		}
+	})
 }

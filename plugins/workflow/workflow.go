@@ -1,5 +1,5 @@
 // Package workflow is the workflow plugin: the first rule whose case holds answers the request, or puts a limit on it (contract section
-// 4.4). The limits are plugins of their own; this one runs them for the requests of its rule.
+// 4.4). The limits are plugins of their own; this one runs them for the requests of its rule, in the place of those that the route has.
 package workflow
 
 import (
@@ -65,6 +65,7 @@ func buildAction(c actionConfig, env phase.Env) (a action, err error) {
 		}
 		return a, inAction(c.name, complaint)
 	}
+	a.kind, _ = env.Number(c.name)
 	a.access, _ = built.(phase.Accessor)
 	a.done, _ = built.(phase.Finisher)
 	if a.access == nil {
@@ -91,6 +92,7 @@ type action struct {
 	status int
 	access phase.Accessor // nil: answer
 	done   phase.Finisher // nil: none
+	kind   uint8          // of the plugin
 }
 
 var bodyRejected = []byte("{\"error_msg\":\"rejected by workflow\"}\n")
@@ -111,6 +113,7 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 			return a.answer(x)
 		}
 		x.Slot(p.slot).Int = int64(i) + 1
+		x.PassOver(a.kind)
 		return a.access.Access(x)
 	}
 	return phase.Continue

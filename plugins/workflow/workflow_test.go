@@ -180,3 +180,37 @@ func FuzzConfig(f *testing.F) {
 		r.run(t, conf, "GET /?"+query)
 	})
 }
+
+// A limit that a rule has put on the request takes the place of the route's own (contract section 4.4).
+func TestActionsStandInForTheRoute(t *testing.T) {
+	for request, want := range map[string]string{
+		"GET /?a=1": "limit-count access, limit-conn of the route, limit-count done",
+		"GET /?a=2": "limit-conn access, limit-count of the route, limit-conn done",
+		"GET /":     "limit-conn of the route, limit-count of the route",
+	} {
+		r := newRig()
+		p, err := Kind().Build([]byte(`{"rules":[{"case":[["arg_a","==","1"]],"actions":[["limit-count",{}]]},`+
+			`{"case":[["arg_a","==","2"]],"actions":[["limit-conn",{}]]}]}`), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ofRoute := func(name string) phase.Instance {
+			kind, _ := r.Number(name)
+			return phase.Instance{Plugin: noted{r, name}, Kind: kind}
+		}
+		phasetest.Run(phasetest.Exchange(request), &r.Env, phasetest.Reply(200, ""), phase.Instance{Plugin: p}, ofRoute(limitConn), ofRoute(limitCount))
+		if got := strings.Join(r.log, ", "); got != want {
+			t.Errorf("%s: %s; want %s", request, got, want)
+		}
+	}
+}
+
+type noted struct {
+	rig  *rig
+	name string
+}
+
+func (n noted) Access(*phase.Exchange) phase.Verdict {
+	n.rig.log = append(n.rig.log, n.name+" of the route")
+	return phase.Continue
+}

@@ -95,6 +95,8 @@ var (
 	BodyCut     = &Fault{"body_cut", Upstream, 502, Never}
 	BadBody     = &Fault{"bad_body", Upstream, 502, Never}
 	ReadTimeout = &Fault{"read_timeout", Upstream, 504, Never}
+	// FirstContentTimeout: a head, and perhaps signs of life, but nothing of the answer.
+	FirstContentTimeout = &Fault{"first_content_timeout", Upstream, 504, Never}
 	// TotalTimeout: the exchange as a whole took longer than its upstream may.
 	TotalTimeout = &Fault{"total_timeout", Upstream, 504, Never}
 )
@@ -105,6 +107,6 @@ func All() []*Fault {
 		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
 		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, AllTried, RetryDeadline, Panic, EndpointsBusy, NoUpstreamSocket,
 		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
-		BadBody, ReadTimeout, TotalTimeout,
+		BadBody, ReadTimeout, FirstContentTimeout, TotalTimeout,
 	}
 }

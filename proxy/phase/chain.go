@@ -8,16 +8,18 @@ type Chain struct {
 	Rewriters []Rewriter
 	Accessors []Accessor
 	Senders   []Sender
-	// Responders and Chunkers run last plugin first; they are stored in that order.
+	// Receivers, Responders and Chunkers run last plugin first; they are stored in that order.
+	Receivers  []Receiver
 	Responders []Responder
 	Chunkers   []Chunker
 	Finishers  []Finisher
 	Closers    []Closer
 
-	places [phases][]place // of the instances of each phase, in the same order
-	has    kindSet         // the plugins that the document configures, even to switch them off
-	runs   kindSet         // those that are switched on
-	slots  SlotRange
+	choosers []chooser       // the Chunkers again, as those who are asked before
+	places   [phases][]place // of the instances of each phase, in the same order
+	has      kindSet         // the plugins that the document configures, even to switch them off
+	runs     kindSet         // those that are switched on
+	slots    SlotRange
 }
 
 // The phases, as indices of Chain.places.
@@ -25,6 +27,7 @@ const (
 	rewritePhase = iota
 	accessPhase
 	sendPhase
+	receivePhase
 	responsePhase
 	chunkPhase
 	donePhase
@@ -86,6 +89,12 @@ func NewChainOf(instances []Instance, off []uint8, slots SlotRange) *Chain {
 	for n := len(instances) - 1; n >= 0; n-- {
 		i := &instances[n]
 		at := place{i.Priority, i.Kind}
+		if v, ok := i.Plugin.(Receiver); ok {
+			if i.guarded() {
+				v = guardedReceiver{i, v}
+			}
+			c.Receivers, c.places[receivePhase] = append(c.Receivers, v), append(c.places[receivePhase], at)
+		}
 		if v, ok := i.Plugin.(Responder); ok {
 			if i.guarded() {
 				v = guardedResponder{i, v}
@@ -93,9 +102,12 @@ func NewChainOf(instances []Instance, off []uint8, slots SlotRange) *Chain {
 			c.Responders, c.places[responsePhase] = append(c.Responders, v), append(c.places[responsePhase], at)
 		}
 		if v, ok := i.Plugin.(Chunker); ok {
+			wants, _ := v.(Chooser)
 			if i.guarded() {
-				v = guardedChunker{i, v}
+				g := guardedChunker{i, v, chooser{wants}}
+				v, wants = g, g
 			}
+			c.choosers = append(c.choosers, chooser{wants})
 			c.Chunkers, c.places[chunkPhase] = append(c.Chunkers, v), append(c.places[chunkPhase], at)
 		}
 		if v, ok := i.Plugin.(Closer); ok {
@@ -128,11 +140,15 @@ func (x *Exchange) AccessGlobal() Verdict {
 	if x.global == nil {
 		return Continue
 	}
-	for _, p := range x.global.Accessors {
+	for i, p := range x.global.Accessors {
+		if x.passing && x.passed.contains(x.global.places[accessPhase][i].kind) {
+			continue
+		}
 		if p.Access(x) == Stop {
 			return x.stop()
 		}
 	}
+	x.passing, x.passed = false, kindSet{}
 	return Continue
 }
 
@@ -140,6 +156,9 @@ func (x *Exchange) AccessGlobal() Verdict {
 func (x *Exchange) Access() Verdict {
 	if x.joined {
 		for w := x.walk(accessPhase); w.next(); {
+			if x.passing && x.passed.contains(w.kind) {
+				continue
+			}
 			if w.chain.Accessors[w.index].Access(x) == Stop {
 				return x.stop()
 			}
@@ -149,12 +168,22 @@ func (x *Exchange) Access() Verdict {
 	if x.chain == nil {
 		return Continue
 	}
-	for _, p := range x.chain.Accessors {
+	for i, p := range x.chain.Accessors {
+		if x.passing && x.passed.contains(x.chain.places[accessPhase][i].kind) {
+			continue
+		}
 		if p.Access(x) == Stop {
 			return x.stop()
 		}
 	}
 	return Continue
+}
+
+// PassOver takes the access phase from the plugins of a kind (see Env.Number) that come behind the caller: of the global rules when it is one
+// of them, else of the route and the consumer. It is for a plugin that has done their work.
+func (x *Exchange) PassOver(kind uint8) {
+	x.passing = true
+	x.passed.add(kind)
 }
 
 // Send runs the send phase before an attempt: of the global rules, then of the route.
@@ -200,34 +229,6 @@ func (x *Exchange) Respond() {
 			p.Response(x)
 		}
 	}
-}
-
-// HasChunkers says whether any plugin wants to see the body.
-func (x *Exchange) HasChunkers() bool {
-	for _, c := range [4]*Chain{x.chain, x.group, x.own, x.global} {
-		if c != nil && len(c.Chunkers) > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// Chunk passes one piece of the body through every chunk plugin.
-func (x *Exchange) Chunk(p []byte, last bool) ([]byte, error) {
-	var err error
-	for w := x.walk(chunkPhase); w.next(); {
-		if p, err = w.chain.Chunkers[w.index].Chunk(x, p, last); err != nil {
-			return nil, err
-		}
-	}
-	if x.global != nil {
-		for _, k := range x.global.Chunkers {
-			if p, err = k.Chunk(x, p, last); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return p, nil
 }
 
 // Finish runs the done phase, the first time it is called; later calls do nothing. A plugin that panics does not keep the others

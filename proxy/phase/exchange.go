@@ -29,6 +29,9 @@ type Exchange struct {
 	Upstream Upstream
 	// Branch names the choice of a split, or the upstream when there was none to make.
 	Branch string
+	// Decision is how the last split came to Branch. Revision is that of the configuration that serves the exchange.
+	Decision Decision
+	Revision uint64
 	// Attempts tells what has been tried so far.
 	Attempts Attempts
 
@@ -56,6 +59,9 @@ type Exchange struct {
 	joined     bool
 	stopped    bool
 	done       bool
+	chunking   uint8   // see HasChunkers
+	passing    bool    // passed is not empty
+	passed     kindSet // see PassOver
 	slots      [slotClasses][]Slot
 	arena      []byte
 	held       []byte // what HoldBody has collected

@@ -211,6 +211,8 @@ func sample() *Exchange {
 		Route:    &Route{ID: "r1", Name: "chat", ServiceID: "s7", ServiceName: "ai", Key: "routes/r1"},
 		Upstream: fakeUpstream{},
 		Branch:   "v2",
+		Decision: Decision{1, Bucket{PlaceBucket, 7}, "v2"},
+		Revision: 12,
 		Consumer: Consumer{Name: "jack", Group: "gold"},
 		Client: Client{
 			Addr: netip.MustParseAddr("192.0.2.7"), Text: []byte("192.0.2.7"), Port: 4711,

@@ -5,7 +5,7 @@ import "iter"
 // Explainer is implemented by an Accessor that decides where exchanges go.
 type Explainer interface {
 	// Explain says what Access would decide for x. It sets x.Upstream and x.Branch as Access would, and changes nothing that outlives x:
-	// no counter, no place in a sequence. Nil says that Access would leave the exchange alone and that there is nothing to tell.
+	// no counter, no place in a sequence. A bucket that x.Decision has is the one that is to decide. Nil says that Access would leave the exchange alone and that there is nothing to tell.
 	Explain(x *Exchange) *Choice
 }
 
@@ -18,6 +18,10 @@ type Choice struct {
 	Branches []ChoiceBranch `json:"branches"`
 	// Next is the branch that the next such request gets, "" when it stays with the route's own upstream.
 	Next string `json:"next"`
+	// Bucket is what leads to Next (see Bucket), "" when nothing does.
+	Bucket string `json:"bucket,omitempty"`
+	// Open says that the request leaves it open where it goes; Why tells what will decide.
+	Open bool   `json:"open,omitempty"`
 	Why  string `json:"why"`
 	// Status and Answer are what Access would answer instead of choosing; Status is 0 when it would not.
 	Status int    `json:"status,omitempty"`
@@ -63,7 +67,7 @@ func (x *Exchange) Standing(c *Chain, kind uint8) Standing {
 	if c == nil {
 		return s
 	}
-	names := [phases]string{"rewrite", "access", "send", "response", "chunk", "done"}
+	names := [phases]string{"rewrite", "access", "send", "receive", "response", "chunk", "done"}
 	for phase, places := range c.places {
 		for _, p := range places {
 			if p.kind == kind && x.takesPart(c, phase, kind) {
@@ -128,6 +132,8 @@ func (c *Chain) member(phase, n int) any {
 		return c.Accessors[n]
 	case sendPhase:
 		return c.Senders[n]
+	case receivePhase:
+		return c.Receivers[n]
 	case responsePhase:
 		return c.Responders[n]
 	case chunkPhase:

@@ -53,7 +53,7 @@ type walk struct {
 }
 
 func (x *Exchange) walk(phase uint8) walk {
-	return walk{x: x, phase: phase, reverse: phase == responsePhase || phase == chunkPhase}
+	return walk{x: x, phase: phase, reverse: phase == receivePhase || phase == responsePhase || phase == chunkPhase}
 }
 
 // next moves to the next instance and says whether there is one.

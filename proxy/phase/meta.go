@@ -56,6 +56,17 @@ func (g guardedSender) Send(x *Exchange) Verdict {
 	return g.answered(x, g.next.Send(x))
 }
 
+type guardedReceiver struct {
+	*Instance
+	next Receiver
+}
+
+func (g guardedReceiver) Receive(x *Exchange, lines []Field) {
+	if g.applies(x) {
+		g.next.Receive(x, lines)
+	}
+}
+
 type guardedResponder struct {
 	*Instance
 	next Responder
@@ -69,8 +80,11 @@ func (g guardedResponder) Response(x *Exchange) {
 
 type guardedChunker struct {
 	*Instance
-	next Chunker
+	next    Chunker
+	chooser chooser
 }
+
+func (g guardedChunker) Wants(x *Exchange) bool { return g.applies(x) && g.chooser.wants(x) }
 
 func (g guardedChunker) Chunk(x *Exchange, p []byte, last bool) ([]byte, error) {
 	if !g.applies(x) {

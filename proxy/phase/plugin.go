@@ -25,6 +25,15 @@ type Accessor interface{ Access(x *Exchange) Verdict }
 // Sender runs before every attempt, with the endpoint picked.
 type Sender interface{ Send(x *Exchange) Verdict }
 
+// Receiver runs when an upstream has answered, before anybody has changed the answer, last plugin first: for what keeps answers. It does not
+// run for an answer of a plugin or of the gateway. lines are the header lines that the upstream has sent, a part of Response.Header; what
+// is to be changed in there is changed in the response phase. The body is in Response.Body, which belongs to the exchange, or arrives in
+// Response.Stream, for which Receive may put a stream that reads from it: io.EOF from Next says that the body is complete, Close alone that
+// it is not, or not known to be.
+type Receiver interface {
+	Receive(x *Exchange, lines []Field)
+}
+
 // Responder runs when status and header of the answer are known and no byte has left; last plugin first.
 type Responder interface{ Response(x *Exchange) }
 
@@ -32,6 +41,13 @@ type Responder interface{ Response(x *Exchange) }
 // last says that no piece follows (p may be empty then). An error breaks the answer off, visibly for the client.
 type Chunker interface {
 	Chunk(x *Exchange, p []byte, last bool) ([]byte, error)
+}
+
+// Chooser is a Chunker that leaves some bodies as they are. Wants is asked once, after the response phase. When nobody wants the body, no
+// Chunk is called: the body passes with the length that it was announced with.
+type Chooser interface {
+	Chunker
+	Wants(x *Exchange) bool
 }
 
 // Finisher runs exactly once per exchange, after the last byte or the last error.
@@ -121,6 +137,8 @@ type Env interface {
 	// Plugin builds an instance of another kind on behalf of this one: of a kind for authentication, for plugins that try several, or of
 	// one that Kind.Uses names. The instance runs only when its builder calls it; it is closed without that.
 	Plugin(name string, conf []byte) (any, error)
+	// Number returns the number of a kind, for Exchange.PassOver; false when there is no such kind.
+	Number(name string) (uint8, bool)
 	// Go notes a goroutine that starts after the configuration is published and must end when done is closed.
 	Go(run func(done <-chan struct{}))
 }

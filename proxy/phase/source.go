@@ -114,6 +114,8 @@ func (x *Exchange) varOfRoute(id vars.ID, dst []byte) ([]byte, bool) {
 		s = x.Consumer.Group
 	case vars.Branch:
 		s = x.Branch
+	case vars.Split:
+		return x.AppendDecision(dst)
 	case vars.UpstreamName:
 		if x.Upstream != nil {
 			s = x.Upstream.Name()

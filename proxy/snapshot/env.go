@@ -55,6 +55,14 @@ func (e *env) Plugin(name string, conf []byte) (any, error) {
 	return built, err
 }
 
+func (e *env) Number(name string) (uint8, bool) {
+	k := e.st.c.kinds[name]
+	if k == nil {
+		return 0, false
+	}
+	return k.number, true
+}
+
 func (e *env) Slot() int { return e.p.slots.Reserve() }
 
 func (e *env) Upstream(doc []byte, part, name string) (phase.Upstream, error) {

@@ -173,3 +173,25 @@ func BenchmarkTrie(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkGuess is what a guesser could measure: a key that is right, wrong in its first byte, wrong in its last one. The wrong ones take
+// the same time, whatever of them is right: nearly all end at the hash, whose seed is of the process, and the rest at equalSecret.
+func BenchmarkGuess(b *testing.B) {
+	const key = "0123456789abcdef0123456789abcdef"
+	m := newTrie[int]().with(key, 1)
+	for name, guess := range map[string]string{
+		"right": key, "first byte": "x" + key[1:], "last byte": key[:31] + "x", "half": key[:16] + "xxxxxxxxxxxxxxxx", "all": strings.Repeat("x", 32),
+	} {
+		asked := []byte(guess)
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				m.get(asked)
+			}
+		})
+		b.Run("compared/"+name, func(b *testing.B) {
+			for b.Loop() {
+				equalSecret([]byte(key), asked)
+			}
+		})
+	}
+}

@@ -155,7 +155,7 @@ func TestLimits(t *testing.T) {
 	for range 3 {
 		ask()
 	}
-	eventually(t, "three to wait", func() bool { return u.gate.waiting.Load() == 3 })
+	eventually(t, "three to wait", func() bool { return u.limiter.waiting.Load() == 3 })
 	x := request("GET", "/", "")
 	do(u, x).wantFault(t, fault.EndpointsBusy)
 	if v, _ := x.Response.Header.Get("Retry-After"); string(v) != "1" {
@@ -172,8 +172,8 @@ func TestLimits(t *testing.T) {
 	for range 5 {
 		(<-results).want(t, 200, "ok")
 	}
-	if u.gate.waiting.Load() != 0 || u.nodes[0].Inflight.Load() != 0 {
-		t.Errorf("%d wait, %d are under way", u.gate.waiting.Load(), u.nodes[0].Inflight.Load())
+	if u.limiter.waiting.Load() != 0 || u.nodes[0].Inflight.Load() != 0 {
+		t.Errorf("%d wait, %d are under way", u.limiter.waiting.Load(), u.nodes[0].Inflight.Load())
 	}
 }
 
@@ -219,12 +219,34 @@ func TestQueueTimeout(t *testing.T) {
 	go func() { first <- get(u) }()
 	<-arrived
 	get(u).wantFault(t, fault.EndpointsBusy)
-	if u.gate.waiting.Load() != 0 {
+	if u.limiter.waiting.Load() != 0 {
 		t.Error("somebody waits for ever")
 	}
 	close(let)
 	(<-first).want(t, 200, "ok")
 	get(u).want(t, 200, "ok")
+}
+
+// An edit of the upstream leaves nobody waiting: what ends on the version before makes room on the next.
+func TestQueueAfterEdit(t *testing.T) {
+	r := newRig(t)
+	s, arrived, let := held(t)
+	u := r.upstream(limited(1, 1, patienceForQueue), s)
+	first, second := make(chan result, 1), make(chan result, 1)
+	go func() { first <- get(u) }()
+	<-arrived
+	doc := &resource.Upstream{Type: "roundrobin", HashOn: "vars", Scheme: "http", PassHost: "pass", Nodes: []resource.Node{{Host: s.host, Port: s.port, Weight: 1}}}
+	limited(1, 5, patienceForQueue)(doc)
+	next, err := Compile(r.hub, doc, "next", r.def, u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	go func() { second <- get(next) }()
+	eventually(t, "one to wait", func() bool { return next.limiter.waiting.Load() == 1 })
+	close(let)
+	(<-first).want(t, 200, "ok")
+	(<-second).want(t, 200, "ok")
 }
 
 // Under load every request is served, and no limit is exceeded at any moment.
@@ -303,4 +325,54 @@ func TestClocksOfTheirOwn(t *testing.T) {
 		d.Scheme = "https"
 		slow(func(t *resource.Timeout) { t.Handshake = 30 * time.Millisecond })(d)
 	}, serve(t, func(p *peer) { p.gone() }))).wantFault(t, fault.TLSTimeout)
+}
+
+// TestFirstContent: signs of life are not an answer. The clock stops at the first event with content, and for other bodies at the first byte.
+func TestFirstContent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	clock := func(first time.Duration) func(d *resource.Upstream) {
+		return func(d *resource.Upstream) {
+			d.Timeout = &resource.Timeout{Connect: 30 * time.Second, Send: 30 * time.Second, Read: 30 * time.Second, FirstContent: first}
+		}
+	}
+	const (
+		events  = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 100000\r\n\r\n"
+		role    = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n"
+		content = "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n"
+	)
+	stall := func(parts ...string) *server {
+		return serve(t, func(p *peer) {
+			p.next()
+			p.send(parts...)
+			p.gone()
+		})
+	}
+	const long = 2 * time.Second // for the head to arrive within
+	for _, tt := range []struct {
+		name string
+		s    *server
+	}{
+		{"head alone", stall(events)},
+		{"role", stall(events, ": ping\n\n", role)},
+		{"other body", stall("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")},
+	} {
+		if res := get(r.upstream(clock(long), tt.s)); res.status != 200 || res.cut != error(fault.FirstContentTimeout) {
+			t.Errorf("%s: status %d, %q", tt.name, res.status, res.code())
+		}
+	}
+	get(r.upstream(clock(long), stall("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"))).wantFault(t, fault.FirstContentTimeout)
+	// After the first content it is the clock between two reads that runs.
+	brief := func(d *resource.Upstream) {
+		clock(long)(d)
+		d.Timeout.Read, d.Timeout.Head = 300*time.Millisecond, long
+	}
+	for name, s := range map[string]*server{
+		"content":    stall(events + role + content),
+		"other body": stall("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"),
+	} {
+		if res := get(r.upstream(brief, s)); res.cut != error(fault.ReadTimeout) {
+			t.Errorf("%s: %q", name, res.code())
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"headgate/proxy/fault"
+	"headgate/proxy/llm"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/wire"
 )
@@ -22,6 +23,10 @@ type stream struct {
 	n      *node
 	x      *phase.Exchange
 	clocks *clocks
+
+	starved bool              // nothing of the answer has come yet, and there is a clock for it
+	events  bool              // the body is an event stream
+	content *llm.FirstContent // kept for the next exchange; nil until one needs it
 
 	framing framing
 	left    int64 // byLength: bytes to come
@@ -41,7 +46,10 @@ func newStream(x *phase.Exchange, c *conn, n *node, h head, clocks *clocks, pend
 	s := streams.Get().(*stream)
 	*s = stream{
 		c: c, n: n, x: x, clocks: clocks,
-		framing: h.framing, left: h.length, keep: h.keepAlive, pending: pending, buf: s.buf,
+		framing: h.framing, left: h.length, keep: h.keepAlive, pending: pending, buf: s.buf, content: s.content,
+	}
+	if clocks.first > 0 {
+		s.await()
 	}
 	return s
 }
@@ -50,6 +58,9 @@ func newStream(x *phase.Exchange, c *conn, n *node, h head, clocks *clocks, pend
 func (s *stream) Next() ([]byte, error) {
 	for s.err == nil {
 		if p := s.take(); len(p) > 0 {
+			if s.starved {
+				s.starved = s.events && !s.content.Feed(p)
+			}
 			return p, nil
 		}
 		if s.err == nil {
@@ -57,6 +68,21 @@ func (s *stream) Next() ([]byte, error) {
 		}
 	}
 	return nil, s.err
+}
+
+// await begins to look for content.
+func (s *stream) await() {
+	s.starved = true
+	kind, _ := s.x.Response.Header.Get("Content-Type")
+	_, coded := s.x.Response.Header.Get("Content-Encoding")
+	const events = "text/event-stream"
+	if s.events = !coded && len(kind) >= len(events) && phase.EqualName(kind[:len(events)], events); !s.events {
+		return
+	}
+	if s.content == nil {
+		s.content = &llm.FirstContent{}
+	}
+	s.content.Reset()
 }
 
 // take delivers from what has been read, and sets err at the end of the body.
@@ -90,7 +116,11 @@ func (s *stream) take() []byte {
 // fill reads the next bytes. It asks for more than the body can still hold, so that bytes which belong to no answer show up.
 func (s *stream) fill() {
 	kept := copy(s.buf, s.pending) // an incomplete chunk line; take has used all else
-	if err := s.c.SetReadDeadline(time.Now().Add(s.clocks.left(s.x, s.clocks.read))); err != nil {
+	patience := s.clocks.left(s.x, s.clocks.read)
+	if s.starved {
+		patience = s.clocks.content(s.x, patience)
+	}
+	if err := s.c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		s.err = fault.BodyCut
 		return
 	}
@@ -109,6 +139,9 @@ func (s *stream) ended(err error) error {
 	case s.c.socket.Interrupted():
 		return fault.ClientGone
 	case isTimeout(err):
+		if s.starved {
+			return s.clocks.starved(s.x, fault.ReadTimeout)
+		}
 		return s.clocks.late(s.x, fault.ReadTimeout)
 	case s.framing == byClose && errors.Is(err, io.EOF) && (s.c.records == nil || !s.c.records.torn):
 		return io.EOF
@@ -131,7 +164,7 @@ func (s *stream) Close() {
 		s.c.abort()
 	}
 	s.n.leave()
-	*s = stream{buf: s.buf}
+	*s = stream{buf: s.buf, content: s.content}
 	streams.Put(s)
 }
 

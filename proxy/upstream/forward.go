@@ -311,8 +311,12 @@ func (u *Upstream) receive(x *phase.Exchange, c *conn, n *node, h head, end, rea
 
 // readUpTo reads until in[:end] is full. It offers the whole of in, so that bytes which belong to no answer show up.
 func (u *Upstream) readUpTo(x *phase.Exchange, c *conn, in []byte, read, end int) (int, *fault.Fault) {
-	for read < end {
-		if err := c.SetReadDeadline(time.Now().Add(u.left(x, u.read))); err != nil {
+	for begun := read; read < end; {
+		patience := u.left(x, u.read)
+		if read == begun {
+			patience = u.content(x, patience)
+		}
+		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			return read, fault.BodyCut
 		}
 		n, err := c.Read(in[read:])
@@ -320,10 +324,12 @@ func (u *Upstream) readUpTo(x *phase.Exchange, c *conn, in []byte, read, end int
 			switch {
 			case c.socket.Interrupted():
 				return read, fault.ClientGone
-			case isTimeout(err):
-				return read, fault.ReadTimeout
+			case !isTimeout(err):
+				return read, fault.BodyCut
+			case read == begun:
+				return read, u.starved(x, fault.ReadTimeout)
 			}
-			return read, fault.BodyCut
+			return read, u.late(x, fault.ReadTimeout)
 		}
 	}
 	return read, nil

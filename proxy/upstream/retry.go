@@ -82,7 +82,7 @@ func (u *Upstream) coming(x *phase.Exchange, key uint64, first int) (*node, *fau
 	if i < 0 {
 		return nil, fault.AllTried
 	}
-	if u.gate == nil && u.again == nil {
+	if u.limiter == nil && u.again == nil {
 		tried.Add(i)
 		n := u.nodes[i]
 		n.Inflight.Add(1)

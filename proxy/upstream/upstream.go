@@ -39,10 +39,10 @@ type Upstream struct {
 	// checks are the health checks, nil without any.
 	checks *health.Checker
 
-	// gate bounds what is under way at the nodes, nil without limits. again has the statuses that make another node be asked, nil for none.
-	gate   *gate
-	again  *statusSet
-	budget budget
+	// limiter bounds what is under way at the nodes, nil without limits. again has the statuses that make another node be asked, nil for none.
+	limiter *limiter
+	again   *statusSet
+	budget  budget
 
 	clocks
 	passHost     string
@@ -54,8 +54,8 @@ type Upstream struct {
 
 type node struct {
 	*balancer.Endpoint
-	index int   // in the upstream
-	gate  *gate // of the upstream
+	index   int      // in the upstream
+	limiter *limiter // of the upstream
 	// coolUntil is until when the endpoint has asked to be left alone (Retry-After), as an offset from the hub's epoch; 0 = it has not.
 	coolUntil atomic.Int64
 	pool      *Pool
@@ -70,7 +70,7 @@ func Compile(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *
 	u := &Upstream{
 		name: name, hub: hub, passHost: doc.PassHost, rewriteHost: []byte(doc.UpstreamHost),
 		clocks: clocks{connect: def.Connect, send: def.Send, head: def.Read, read: def.Read}.with(doc.Timeout), maxHead: def.MaxHead,
-		gate:         newGate(doc.Limits),
+		limiter:      newLimiter(doc.Limits, prev),
 		retryTimeout: time.Duration(doc.RetryTimeout * float64(time.Second)),
 	}
 	https := doc.Scheme == "https"
@@ -97,7 +97,7 @@ func Compile(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *
 	endpoints := make([]*balancer.Endpoint, 0, len(doc.Nodes))
 	for _, n := range doc.Nodes {
 		nd := u.newNode(n, https, doc, pool, security)
-		nd.index, nd.gate = len(u.nodes), u.gate
+		nd.index, nd.limiter = len(u.nodes), u.limiter
 		endpoints = append(endpoints, nd.Endpoint)
 		u.nodes = append(u.nodes, nd)
 	}

@@ -45,6 +45,7 @@ const (
 	BalancerIP
 	BalancerPort
 	Branch // the choice of a traffic split
+	Split  // how it came about: revision:rule:bucket:branch
 	TimeLocal
 	TimeISO8601
 	Msec // wall clock, seconds since 1970
@@ -109,6 +110,7 @@ var idNames = [idCount]string{
 	BalancerIP:           "balancer_ip",
 	BalancerPort:         "balancer_port",
 	Branch:               "branch",
+	Split:                "split",
 	TimeLocal:            "time_local",
 	TimeISO8601:          "time_iso8601",
 	Msec:                 "msec",

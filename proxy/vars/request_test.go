@@ -113,3 +113,30 @@ func FuzzQueryArg(f *testing.F) {
 		}
 	})
 }
+
+// A cookie is a part of the header, is what follows "name=" in one of its pairs, and the last such pair counts.
+func FuzzCookieValue(f *testing.F) {
+	f.Add("a=1; b=2; a=3", "a")
+	f.Add(" a = 1;;b=\"x;y\"; ab=c=d", "ab")
+	f.Add("\ta=;=b;a", "a")
+	f.Fuzz(func(t *testing.T, header, name string) {
+		want, has := "", false
+		for _, pair := range strings.Split(header, ";") {
+			key, value, assigned := strings.Cut(strings.Trim(pair, " \t"), "=")
+			if assigned && key == name {
+				want, has = value, true
+			}
+		}
+		raw := []byte(header)
+		got, ok := CookieValue(raw, name)
+		if ok != has || string(got) != want {
+			t.Errorf("%q of %q: %q, %v; want %q, %v", name, header, got, ok, want, has)
+		}
+		if string(raw) != header {
+			t.Error("the header was changed")
+		}
+		if n := testing.AllocsPerRun(1, func() { CookieValue(raw, name) }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+	})
+}

@@ -153,6 +153,20 @@ func (t *Template) Static() (string, bool) {
 	}
 }
 
+// Valueless returns the first reference of t, without its "$", that never has a value: an unknown name, or one that has nothing to tell
+// here. Groups of an expression count among them.
+func (t *Template) Valueless() (name string, found bool) {
+	for i := range t.parts {
+		switch p := &t.parts[i]; {
+		case p.kind == partVar && p.v.kind == kindAbsent:
+			return p.v.name, true
+		case p.kind == partCapture:
+			return strconv.Itoa(p.group), true
+		}
+	}
+	return "", false
+}
+
 // Append appends the text for src to dst. A reference without value and default adds nothing; resolved counts the others, so that 0
 // tells a caller that nothing of the request went into the text.
 func (t *Template) Append(dst []byte, src Source) (out []byte, resolved int) {

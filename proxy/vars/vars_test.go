@@ -337,3 +337,18 @@ func FuzzTemplate(f *testing.F) {
 		}
 	})
 }
+
+func TestValueless(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "text": "", "$uri": "", "$uri-$http_x_a": "", `\$foo`: "", "$cookie_": "cookie_", "$uri$foo": "foo", "${bar ?? 1}": "bar",
+		"$ssl_cipher": "ssl_cipher", "$2": "2",
+	} {
+		tpl, err := Compile(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name, found := tpl.Valueless(); name != want || found != (want != "") {
+			t.Errorf("%q: %q, %v", text, name, found)
+		}
+	}
+}

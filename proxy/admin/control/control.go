@@ -36,6 +36,8 @@ type Options struct {
 	// Explain says what the gateway would do with the request that a JSON text describes; what it returns goes out as JSON. A
 	// *resource.Error has its own status, every other error is the client's. Nil: /v1/explain does not exist.
 	Explain func(request []byte) (any, error)
+	// Mask hides the secrets of a document, the text under key, because this listener asks nobody who they are. Nil: nothing is hidden.
+	Mask func(key string, text []byte) []byte
 	// Server is the value of the Server header, "APISIX/3.18.0"; empty for none.
 	Server string
 	// Prefix stands before the keys in answers; default "/apisix".
@@ -55,6 +57,9 @@ type views struct{ Options }
 func Handler(o Options) fasthttp.RequestHandler {
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
+	}
+	if o.Mask == nil {
+		o.Mask = func(_ string, text []byte) []byte { return text }
 	}
 	if o.Prefix == "" {
 		o.Prefix = "/apisix"
@@ -169,7 +174,7 @@ func (v *views) allMetadata(ctx *fasthttp.RequestCtx) {
 
 // asRead returns a metadata document with its defaults.
 func (v *views) asRead(item store.Item) any {
-	decoded, err := schema.DecodeJSON(item.Value)
+	decoded, err := schema.DecodeJSON(v.Mask(item.Key, item.Value))
 	doc, ok := decoded.(map[string]any)
 	if err != nil || !ok {
 		return struct{}{}
@@ -226,7 +231,7 @@ func (v *views) list(ctx *fasthttp.RequestCtx, k resource.Kind) {
 
 func (v *views) appendItem(b []byte, item store.Item) []byte {
 	b = appendText(append(b, `{"key":`...), v.Prefix+"/"+item.Key)
-	b = append(append(b, `,"value":`...), item.Value...)
+	b = append(append(b, `,"value":`...), v.Mask(item.Key, item.Value)...)
 	b = strconv.AppendUint(append(b, `,"createdIndex":`...), item.CreateRevision, 10)
 	b = strconv.AppendUint(append(b, `,"modifiedIndex":`...), item.ModRevision, 10)
 	b = strconv.AppendUint(append(b, `,"orig_modifiedIndex":`...), item.ModRevision, 10)

@@ -148,6 +148,9 @@ func (p *Plugin) acquire() *work {
 	return w
 }
 
+// Wants implements phase.Chooser.
+func (p *Plugin) Wants(x *phase.Exchange) bool { return x.Slot(p.slot).Ptr != nil }
+
 // Chunk implements phase.Chunker.
 func (p *Plugin) Chunk(x *phase.Exchange, piece []byte, last bool) ([]byte, error) {
 	w, _ := x.Slot(p.slot).Ptr.(*work)
@@ -211,6 +214,6 @@ func ours(h *phase.Header) *Coding {
 
 var (
 	_ phase.Responder = (*Plugin)(nil)
-	_ phase.Chunker   = (*Plugin)(nil)
+	_ phase.Chooser   = (*Plugin)(nil)
 	_ phase.Finisher  = (*Plugin)(nil)
 )

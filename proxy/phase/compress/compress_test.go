@@ -121,6 +121,9 @@ func TestWhichAnswers(t *testing.T) {
 			if got := unpack(t, coding, string(x.Response.Body)); got != page {
 				t.Errorf("the body is %q", got)
 			}
+			if x.HasChunkers() != (coding != "") { // what is not compressed keeps its length
+				t.Errorf("wants the body: %v", x.HasChunkers())
+			}
 			for _, l := range want[1:] {
 				if !strings.Contains(answer, "\n"+l+"\n") {
 					t.Errorf("no %q in %q", l, answer)

@@ -3,6 +3,7 @@ package phasetest
 
 import (
 	"errors"
+	"io"
 	"net/netip"
 	"sort"
 	"strconv"
@@ -157,6 +158,16 @@ func (e *Env) Plugin(name string, conf []byte) (any, error) {
 	return nil, errors.New("unknown plugin [" + name + "]")
 }
 
+// Number implements phase.Env: the place in Kinds, from 1, since instances have the number 0 unless they say otherwise.
+func (e *Env) Number(name string) (uint8, bool) {
+	for i, k := range e.Kinds {
+		if k.Name == name {
+			return uint8(i) + 1, true
+		}
+	}
+	return 0, false
+}
+
 // AddConsumer lets k's plugins find a consumer called name by conf, which k compiles.
 func (e *Env) AddConsumer(t testing.TB, k phase.Kind, name, identity, conf string) *phase.Credential {
 	t.Helper()
@@ -236,23 +247,56 @@ func (e *Env) Build(t testing.TB, k phase.Kind, conf string) any {
 }
 
 // Run passes x through the chain of instances as the gateway does: request phases, then, unless one of them answered, serve (which may
-// be nil) in the place of the upstream, then response and done phase. It returns the answer. The instances were built with e.
+// be nil) in the place of the upstream, then receive, response and done phase. It returns the answer. The instances were built with e.
 func Run(x *phase.Exchange, e *Env, serve func(x *phase.Exchange), instances ...phase.Instance) string {
 	x.Registry = e
 	x.Enter(nil, phase.NewChainOf(instances, nil, e.Slots))
 	if x.Rewrite() == phase.Continue && x.Access() == phase.Continue && serve != nil {
+		mine := x.Response.Header.Len()
 		serve(x)
+		if x.Response.Source == phase.FromUpstream {
+			x.Receive(mine)
+		}
 	}
 	x.Respond()
-	if x.HasChunkers() {
-		body, err := x.Chunk(x.Response.Body, true)
-		if err != nil {
-			return "broken off: " + err.Error()
-		}
-		x.Response.Body = append([]byte(nil), body...)
+	if err := pass(x); err != nil {
+		x.Finish(func(r any) { panic(r) })
+		return "broken off: " + err.Error()
 	}
+	answer := Answer(x) // what it is made of may be used again once the exchange has ended
 	x.Finish(func(r any) { panic(r) })
-	return Answer(x)
+	return answer
+}
+
+// pass takes the body through the chunk phase and leaves it in Response.Body.
+func pass(x *phase.Exchange) (err error) {
+	r := &x.Response
+	if r.Stream == nil {
+		if x.HasChunkers() {
+			var body []byte
+			body, err = x.Chunk(r.Body, true)
+			r.Body = append([]byte(nil), body...)
+		}
+		return err
+	}
+	s, body := r.Stream, []byte(nil)
+	r.Stream = nil
+	defer s.Close()
+	for {
+		piece, end := s.Next()
+		if end != nil && end != io.EOF {
+			return end
+		}
+		if x.HasChunkers() {
+			if piece, err = x.Chunk(piece, end == io.EOF); err != nil {
+				return err
+			}
+		}
+		if body = append(body, piece...); end == io.EOF {
+			r.Body = body
+			return nil
+		}
+	}
 }
 
 // Reply is a serve for Run: the upstream's answer.
@@ -266,6 +310,33 @@ func Reply(status int, body string, lines ...string) func(x *phase.Exchange) {
 		}
 	}
 }
+
+// Pieces is a serve for Run: an upstream's answer whose body arrives piece by piece and ends with end, which is io.EOF when it is complete.
+// The buffer that the pieces come in is used again for each. size is the announced length, -1 for none.
+func Pieces(status int, pieces []string, end error, size int64, lines ...string) func(x *phase.Exchange) {
+	return func(x *phase.Exchange) {
+		Reply(status, "", lines...)(x)
+		x.Response.Stream, x.Response.Size = &stream{pieces: pieces, end: end}, size
+	}
+}
+
+type stream struct {
+	pieces []string
+	end    error
+	buf    []byte
+}
+
+func (s *stream) Next() ([]byte, error) {
+	clear(s.buf)
+	if len(s.pieces) == 0 {
+		return nil, s.end
+	}
+	s.buf = append(s.buf[:0], s.pieces[0]...)
+	s.pieces = s.pieces[1:]
+	return s.buf, nil
+}
+
+func (s *stream) Close() {}
 
 var (
 	_ phase.Env      = (*Env)(nil)

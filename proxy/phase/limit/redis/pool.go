@@ -26,6 +26,8 @@ type Pool struct {
 	prefix  string
 	wait    time.Duration
 	scripts *scripts
+	plugin  string // that uses it
+	watch   *Watch // may be nil
 	mu      sync.Mutex
 	servers map[[32]byte]*Server
 }

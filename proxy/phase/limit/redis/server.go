@@ -45,7 +45,11 @@ type Server struct {
 	pool     *Pool
 	id       [32]byte
 	settings Settings
-	users    int // guarded by pool.mu
+	name     string // for operators
+	users    int    // guarded by pool.mu
+	failures failures
+	cause    atomic.Pointer[error] // why it is away
+	said     said
 
 	calls   sync.Pool
 	queue   chan *call
@@ -94,7 +98,8 @@ const (
 )
 
 func newServer(p *Pool, id [32]byte, s Settings) *Server {
-	server := &Server{pool: p, id: id, settings: s, queue: make(chan *call, maxQueue), wake: make(chan struct{}, 1),
+	name := s.String()
+	server := &Server{pool: p, id: id, settings: s, name: name, failures: p.watch.failures(p.plugin, name), queue: make(chan *call, maxQueue), wake: make(chan struct{}, 1),
 		ready: make(chan struct{}), stop: make(chan struct{})}
 	server.origin = time.Now()
 	server.ctx, server.cancel = context.WithCancel(context.Background())
@@ -136,6 +141,7 @@ func (s *Server) do(c *call) (reply [4]int64, err error) {
 	}
 	if s.away.Load() {
 		s.calls.Put(c)
+		s.failures[whileAway].Inc()
 		return reply, ErrAway
 	}
 	c.state.Store(waiting)
@@ -145,6 +151,7 @@ func (s *Server) do(c *call) (reply [4]int64, err error) {
 	default:
 		c.timer.Stop()
 		s.calls.Put(c)
+		s.failures[busy].Inc()
 		return reply, errBusy
 	}
 	select {
@@ -152,14 +159,17 @@ func (s *Server) do(c *call) (reply [4]int64, err error) {
 	case <-c.timer.C:
 		if c.state.Swap(abandoned) != answered {
 			if s.silent() { // else it is rather this machine that is busy
-				s.trip()
+				s.trip(errSlow)
 			}
+			s.failures[slow].Inc()
 			return reply, errSlow
 		}
 		<-c.done
 	}
 	c.timer.Stop()
-	reply, err = c.reply, c.err
+	if reply, err = c.reply, c.err; err != nil {
+		s.failures[broken].Inc()
+	}
 	s.calls.Put(c)
 	return reply, err
 }
@@ -248,7 +258,7 @@ func (s *Server) send(batch []*call) {
 	for i, c := range claimed {
 		c.err = c.read(commands[i].Val(), commands[i].Err())
 		if c.err != nil && !ofTheCall(c.err) {
-			s.trip()
+			s.trip(c.err)
 		}
 		s.finish(c)
 	}

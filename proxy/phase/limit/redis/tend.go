@@ -8,9 +8,9 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// trip declares the server away.
-func (s *Server) trip() {
-	s.away.Store(true)
+// trip declares the server away, because of cause, and has it looked after.
+func (s *Server) trip(cause error) {
+	s.lost(cause)
 	s.nudge()
 }
 
@@ -34,9 +34,11 @@ func (s *Server) tend() {
 	beat := time.NewTicker(max(min(heartbeat, s.settings.s.Idle/2), firstPause))
 	defer beat.Stop()
 	for {
+		s.report()
 		if !s.reach() || !s.flush() {
 			return
 		}
+		s.report()
 		select {
 		case <-s.stop:
 			return
@@ -61,7 +63,12 @@ func (s *Server) reach() bool {
 		if err == nil && !s.away.Load() && !s.silent() {
 			return true
 		}
-		s.away.Store(true)
+		if err == nil {
+			s.lost(errSlow)
+		} else {
+			s.lost(err)
+		}
+		s.report()
 		select {
 		case <-s.stop:
 			return false

@@ -10,9 +10,9 @@ import (
 	"headgate/proxy/phase"
 )
 
-// gate bounds what the endpoints of an upstream have under way, and keeps a queue for when all of them have enough. Only who waits in it pays
+// limiter bounds what the endpoints of an upstream have under way, and keeps a queue for when all of them have enough. Only who waits in it pays
 // for it: with a timer.
-type gate struct {
+type limiter struct {
 	inflight int64 // at one endpoint
 	queue    int64
 	patience time.Duration
@@ -20,24 +20,30 @@ type gate struct {
 	waiting atomic.Int64
 	// free has a token for each place that became free while somebody waited.
 	free chan struct{}
+	// next is of the version that came after: what ends here makes room there.
+	next atomic.Pointer[limiter]
 }
 
-func newGate(l *resource.Limits) *gate {
+func newLimiter(l *resource.Limits, prev *Upstream) *limiter {
 	if l == nil {
 		return nil
 	}
-	return &gate{inflight: int64(l.Inflight), queue: int64(l.Queue), patience: l.QueueTimeout, free: make(chan struct{}, max(l.Queue, 1))}
+	made := &limiter{inflight: int64(l.Inflight), queue: int64(l.Queue), patience: l.QueueTimeout, free: make(chan struct{}, max(l.Queue, 1))}
+	if prev != nil && prev.limiter != nil {
+		prev.limiter.next.Store(made) // if it does not come into force, nobody will wait in it
+	}
+	return made
 }
 
 // enter counts one more attempt as under way at n, unless it has enough. leave undoes it.
 func (n *node) enter() bool {
-	if n.gate == nil {
+	if n.limiter == nil {
 		n.Inflight.Add(1)
 		return true
 	}
 	for {
 		now := n.Inflight.Load()
-		if now >= n.gate.inflight {
+		if now >= n.limiter.inflight {
 			return false
 		}
 		if n.Inflight.CompareAndSwap(now, now+1) {
@@ -49,9 +55,12 @@ func (n *node) enter() bool {
 func (n *node) leave() {
 	n.Inflight.Add(-1)
 	// Who is about to wait counts itself first and then looks once more, so that one of the two sees the other.
-	if g := n.gate; g != nil && g.waiting.Load() > 0 {
+	for l := n.limiter; l != nil; l = l.next.Load() {
+		if l.waiting.Load() == 0 {
+			continue
+		}
 		select {
-		case g.free <- struct{}{}:
+		case l.free <- struct{}{}:
 		default: // there are tokens for all who wait
 		}
 	}
@@ -60,20 +69,20 @@ func (n *node) leave() {
 // queue waits until one of the nodes that were not tried can take one more. The queue is bounded in number and time; past it the client is told
 // to come again.
 func (u *Upstream) queue(x *phase.Exchange, key uint64) (*node, *fault.Fault) {
-	g := u.gate
-	if g.waiting.Add(1) > g.queue {
-		g.waiting.Add(-1)
+	l := u.limiter
+	if l.waiting.Add(1) > l.queue {
+		l.waiting.Add(-1)
 		return nil, u.busy(x)
 	}
-	defer g.waiting.Add(-1)
-	timer := time.NewTimer(u.left(x, g.patience))
+	defer l.waiting.Add(-1)
+	timer := time.NewTimer(u.left(x, l.patience))
 	defer timer.Stop()
 	for {
 		if n := u.freeNode(&x.Attempts.Tried, key); n != nil {
 			return n, nil
 		}
 		select {
-		case <-g.free:
+		case <-l.free:
 		case <-timer.C:
 			if u.over(x) {
 				return nil, fault.TotalTimeout
