@@ -407,3 +407,23 @@ func TestUploadOverHTTP2(t *testing.T) {
 type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// TestRefusalsArrive: a client that sends more than it may gets to know it, although it does not look before it has sent all.
+func TestRefusalsArrive(t *testing.T) {
+	r := newGate(t, defaults()).to("", "probe")
+	const size = 8 << 20
+	for raw, want := range map[string]int{
+		fmt.Sprintf("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size): 413,
+		fmt.Sprintf("POST / HTTP/1.1\r\nHost: @\r\nContent-Length: %d\r\n\r\n", size): 400,
+		"GET /" + strings.Repeat("a", 32<<10):                                         431,
+		fmt.Sprintf("POST / HTTP/2.0\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size): 505,
+	} {
+		c := r.dial(t)
+		if _, err := io.WriteString(c, raw+strings.Repeat("x", size)); err != nil {
+			t.Fatalf("%.40q: cut while it sent: %v", raw, err)
+		}
+		c.want("POST", want, "*")
+		_ = c.Close()
+	}
+	r.eventually("nobody lingers", func() bool { return r.linger.Load() == 0 && r.open.Load() == 0 })
+}

@@ -9,8 +9,8 @@ import (
 // Incoming is a request body, or the rest of one, that is still on its way from the client. The goroutine that owns the exchange reads it,
 // or the one that it has started for that; they never read at the same time.
 type Incoming interface {
-	// Read returns body bytes, without their framing; io.EOF after the last one, else the *fault.Fault that ended it. It may
-	// wait for the client, for as long as that may pause. Errors stay.
+	// Read returns body bytes, without their framing; io.EOF with the last ones or after them, else the *fault.Fault that ended the
+	// body. It may wait for the client, for as long as that may pause. Errors stay.
 	io.Reader
 	// Announced is the length of the whole body in bytes, -1 when the client has not said it.
 	Announced() int64
@@ -51,8 +51,9 @@ func (x *Exchange) HoldBody() bool {
 	return false
 }
 
-// TryHold makes Request.Body the whole body when that has at most limit bytes, and says whether it is. Otherwise Body is a beginning of it
-// and Incoming the rest, or Request.Broken says why there will be none. It does not wait for a body that is announced to be longer.
+// TryHold makes Request.Body the whole body when that has at most limit bytes, and says whether it has. Otherwise Body is a beginning of it
+// and Incoming the rest, if there is one, or Request.Broken says why there will be none. It does not wait for a body that is announced
+// to be longer.
 func (x *Exchange) TryHold(limit int) bool {
 	q := &x.Request
 	if q.Incoming == nil {
@@ -65,21 +66,22 @@ func (x *Exchange) TryHold(limit int) bool {
 	if q.Incoming.Invite() != nil {
 		return x.broken(fault.ClientGone)
 	}
-	if size < 0 {
-		size = firstHold
+	most := int64(limit) + 1 // one more shows that it is too long
+	if size >= 0 {
+		most = size + 1
 	}
 	b := x.held[:0]
 	if len(q.Body) > 0 {
 		b = x.held[:len(q.Body)] // it is where the last call has left it
 	}
 	for {
-		if len(b) == cap(b) {
+		if len(b) == cap(b) { // the room grows with what has come, not with what was announced
 			if len(b) >= maxKept {
 				if err := q.Incoming.Hold(); err != nil {
 					return x.broken(err)
 				}
 			}
-			next := make([]byte, len(b), min(max(int64(2*len(b)), size), int64(limit)+1))
+			next := make([]byte, len(b), min(max(2*int64(len(b)), firstHold), most))
 			copy(next, b)
 			b = next
 		}
@@ -107,5 +109,5 @@ func (x *Exchange) broken(err error) bool {
 	return false
 }
 
-// firstHold is the space in bytes that a body of unknown length gets at first.
-const firstHold = 4 << 10
+// firstHold is the space in bytes that a body gets at first.
+const firstHold = 8 << 10
