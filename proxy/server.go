@@ -137,17 +137,25 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 
 // Serve accepts clients on l until it is closed. Drain must follow.
 func (s *Server) Serve(l net.Listener) error {
-	s.watch.Do(func() {
-		w, err := netpoll.NewWatcher()
-		if err != nil {
-			s.g.errorf("clients that leave are not noticed before something is written to them: %v", err)
-		}
-		s.watcher.Store(w)
-	})
+	s.watch.Do(s.startWatcher)
 	if err := s.http.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil
+}
+
+// startWatcher does nothing when the drain, which would end the watcher, is over.
+func (s *Server) startWatcher() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	w, err := netpoll.NewWatcher()
+	if err != nil {
+		s.g.errorf("clients that leave are not noticed before something is written to them: %v", err)
+	}
+	s.watcher.Store(w)
 }
 
 // Ready returns why no new traffic should come: the service is ending. Nil while it should.
