@@ -16,6 +16,7 @@ const (
 	minHeader, maxHeader = KiB, MiB
 	maxHeaderFields      = 10_000
 	maxBody              = 16 * GiB
+	maxBodyBuffer        = 16 * MiB
 	maxLogBuffer         = 64 * MiB
 	minConfigs           = 1536 * KiB // what every other request of the Admin API may have
 	minDNSRefresh        = Duration(time.Second)
@@ -51,6 +52,8 @@ func (k checker) gateway() {
 	k.size("gateway.max_header_size", g.MaxHeaderSize, minHeader, maxHeader)
 	k.number("gateway.max_headers", g.MaxHeaders, 1, maxHeaderFields)
 	k.size("gateway.max_body_size", g.MaxBodySize, 1, maxBody)
+	k.size("gateway.body_buffer", g.BodyBuffer, 0, maxBodyBuffer)
+	k.size("gateway.max_held_body_size", g.MaxHeldBody, KiB, maxBody)
 	k.number("gateway.max_connections", g.MaxConnections, 0, 1<<30)
 	k.positive("gateway.header_timeout", g.HeaderTimeout)
 	k.positive("gateway.body_timeout", g.BodyTimeout)

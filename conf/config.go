@@ -83,7 +83,9 @@ type Gateway struct {
 	MaxHeaderSize  Size `toml:"max_header_size"` // request line and header fields together
 	MaxHeaders     int  `toml:"max_headers"`     // number of header fields
 	MaxBodySize    Size `toml:"max_body_size"`
-	MaxConnections int  `toml:"max_connections"` // 0 = bounded by the file descriptor limit only
+	BodyBuffer     Size `toml:"body_buffer"`        // longer request bodies are passed on as they come
+	MaxHeldBody    Size `toml:"max_held_body_size"` // longest one that is held for a plugin which needs it whole
+	MaxConnections int  `toml:"max_connections"`    // 0 = bounded by the file descriptor limit only
 
 	HeaderTimeout Duration `toml:"header_timeout"` // first byte to end of the header
 	BodyTimeout   Duration `toml:"body_timeout"`   // between two reads of the body
@@ -198,6 +200,8 @@ func Default() *Config {
 			MaxHeaderSize:    16 * KiB,
 			MaxHeaders:       128,
 			MaxBodySize:      64 * MiB,
+			BodyBuffer:       64 * KiB,
+			MaxHeldBody:      16 * MiB,
 			HeaderTimeout:    Duration(10 * time.Second),
 			BodyTimeout:      Duration(60 * time.Second),
 			IdleTimeout:      Duration(60 * time.Second),

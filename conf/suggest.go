@@ -95,6 +95,8 @@ func apisixName(name string) string {
 		return "gateway.max_body_size"
 	case "keepalive_timeout":
 		return "gateway.idle_timeout"
+	case "client_body_buffer_size":
+		return "gateway.body_buffer"
 	case "client_header_timeout":
 		return "gateway.header_timeout"
 	case "client_body_timeout":

@@ -110,10 +110,14 @@ func TestAllocHandle(t *testing.T) {
 type endless struct {
 	raw  string
 	left int
+	step int // most bytes at a time; 0 = all
 	rest string
 }
 
 func (e *endless) Read(p []byte) (int, error) {
+	if e.step > 0 {
+		p = p[:min(len(p), e.step)]
+	}
 	if e.rest == "" {
 		if e.left == 0 {
 			return 0, io.EOF
@@ -129,7 +133,11 @@ func (e *endless) Read(p []byte) (int, error) {
 // TestAllocConnection includes fasthttp's loop and a streamed answer.
 func TestAllocConnection(t *testing.T) {
 	const n = 2000
-	for _, streamed := range []bool{false, true} {
+	for _, tt := range []struct {
+		streamed bool
+		step     int
+	}{{false, 0}, {true, 0}, {false, len(browser) - 10}} { // the last: the body comes later than the head
+		streamed := tt.streamed
 		r := newRider(t, defaults(), browser)
 		if streamed {
 			chunk, s := []byte("data: x\n\n"), &repeated{}
@@ -141,7 +149,7 @@ func TestAllocConnection(t *testing.T) {
 			}
 		}
 		run := func() {
-			r.serveConn(&scriptConn{in: &endless{raw: browser, left: n}, mute: true})
+			r.serveConn(&scriptConn{in: &endless{raw: browser, left: n, step: tt.step}, mute: true})
 		}
 		run()
 		limit := 0.05

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httputil"
 	"strconv"
 	"strings"
 	"sync"
@@ -96,9 +97,9 @@ type message struct {
 	body, bad            string
 }
 
-// readMessage is a strict reader of requests. It knows no transfer coding: the gateway sends none.
+// readMessage is a strict reader of requests.
 func readMessage(in *bufio.Reader) (m message, ok bool) {
-	length, hosts, lengths := 0, 0, 0
+	length, hosts, lengths, chunked := 0, 0, 0, 0
 	for {
 		line, err := in.ReadString('\n')
 		if err != nil {
@@ -131,7 +132,10 @@ func readMessage(in *bufio.Reader) (m message, ok bool) {
 		case "host":
 			hosts++
 		case "transfer-encoding":
-			m.bad = line
+			chunked++
+			if line != "Transfer-Encoding: chunked" {
+				m.bad = line
+			}
 		case "content-length":
 			lengths++
 			if length, err = strconv.Atoi(strings.TrimSpace(value)); err != nil || length < 0 {
@@ -140,8 +144,17 @@ func readMessage(in *bufio.Reader) (m message, ok bool) {
 			}
 		}
 	}
-	if hosts != 1 || lengths > 1 {
-		m.bad = fmt.Sprintf("%d hosts, %d lengths", hosts, lengths)
+	if hosts != 1 || lengths+chunked > 1 {
+		m.bad = fmt.Sprintf("%d hosts, %d lengths, %d codings", hosts, lengths, chunked)
+	}
+	if chunked > 0 {
+		body, err := io.ReadAll(httputil.NewChunkedReader(in))
+		if end, _ := in.Peek(2); err != nil || string(end) != "\r\n" {
+			m.bad = "cut"
+		}
+		_, _ = in.Discard(2)
+		m.body = string(body)
+		return m, true
 	}
 	body := make([]byte, length)
 	if _, err := io.ReadFull(in, body); err != nil {

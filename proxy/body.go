@@ -12,6 +12,8 @@ type body struct {
 	size  int64  // -1 when it is not known
 	piece []byte // for Read: what the last call had no room for
 	err   error  // for Read: what comes behind piece
+	begun bool   // the head has left
+	tail  eventTail
 }
 
 // stream makes the answer's body one that is sent as it arrives.
@@ -39,17 +41,22 @@ func (x *exchange) stream() {
 // go straight to the connection: fasthttp has flushed the head, and whatever was before it (ImmediateHeaderFlush).
 func (b *body) WriteTo(w io.Writer) (sent int64, err error) {
 	defer b.x.brokenOff(&err)
+	b.begun = true
 	if b.size >= 0 {
 		w = b.x.ctx.Conn()
 	}
 	for {
 		piece, end := b.x.nextPiece()
 		if len(piece) > 0 {
+			b.tail.note(piece)
 			n, err := w.Write(piece)
 			sent += int64(n)
 			b.x.Response.Sent += int64(n)
 			if err != nil {
 				b.x.raise(fault.ClientGone)
+				if end == nil {
+					b.x.finish()
+				}
 				return sent, err
 			}
 		}
@@ -57,6 +64,7 @@ func (b *body) WriteTo(w io.Writer) (sent int64, err error) {
 			return sent, nil
 		}
 		if end != nil {
+			b.lament(w, end)
 			return sent, end
 		}
 	}
@@ -68,6 +76,7 @@ func (b *body) SupportsBodyWriteTo() bool { return true }
 // Read delivers at most one piece at a time.
 func (b *body) Read(p []byte) (n int, err error) {
 	defer b.x.brokenOff(&err)
+	b.begun = true
 	for len(b.piece) == 0 && b.err == nil {
 		b.piece, b.err = b.x.nextPiece()
 	}
@@ -82,6 +91,9 @@ func (b *body) Read(p []byte) (n int, err error) {
 
 // Close gives the upstream's connection back, or drops it when the body was not read to its end.
 func (b *body) Close() error {
+	if !b.begun && !b.x.bodiless() { // the head did not reach the client
+		b.x.raise(fault.ClientGone)
+	}
 	b.x.closeStream()
 	return nil
 }
@@ -137,6 +149,9 @@ func chunkFault(err error) *fault.Fault {
 func (x *exchange) raise(f *fault.Fault) {
 	x.Fault = f
 	x.g.count(f)
+	if f == fault.ClientGone {
+		x.g.aborts.answer.Inc()
+	}
 }
 
 // brokenOff turns a panic of a chunk plugin into an error that breaks this answer off.

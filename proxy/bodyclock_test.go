@@ -80,7 +80,7 @@ func TestBodyRate(t *testing.T) {
 func TestBodyTime(t *testing.T) {
 	for _, tt := range []struct {
 		pause time.Duration
-		n     int
+		n     int64
 		want  time.Duration
 	}{
 		{2 * time.Second, 0, 2 * time.Second},
@@ -90,22 +90,6 @@ func TestBodyTime(t *testing.T) {
 	} {
 		if got := bodyTime(tt.pause, tt.n); got != tt.want {
 			t.Errorf("%v, %d: %v, want %v", tt.pause, tt.n, got, tt.want)
-		}
-	}
-}
-
-// TestBodyMark: a marked deadline is a body's, any other is not.
-func TestBodyMark(t *testing.T) {
-	c := newEdgeConn(&scriptConn{in: strings.NewReader("")})
-	now := time.Now()
-	_ = c.SetReadDeadline(now.Add(bodyMark + time.Minute))
-	if got := c.bodyEnd.Sub(now); got != time.Minute {
-		t.Errorf("the body ends after %v", got)
-	}
-	for _, other := range []time.Time{{}, now.Add(24 * 365 * time.Hour)} {
-		_ = c.SetReadDeadline(now.Add(bodyMark))
-		if _ = c.SetReadDeadline(other); !c.bodyEnd.IsZero() {
-			t.Errorf("%v ends a body", other)
 		}
 	}
 }

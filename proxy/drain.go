@@ -36,6 +36,7 @@ func (s *Server) Drain(ctx context.Context, grace time.Duration) int {
 	s.await(end, func() bool { return s.open.Load() == 0 })
 	cancel() // nothing is left that fasthttp could wait for but what did not notice
 	_ = s.http.ShutdownWithContext(end)
+	s.watcher.Load().Close()
 	return cut
 }
 
@@ -64,7 +65,7 @@ func (s *Server) hangUp() (busy int) {
 			c.abort() // the client must not take what it has got for all
 			continue
 		}
-		_ = c.Close()
+		_ = c.Conn.Close() // it may be lingering
 	}
 	return busy
 }

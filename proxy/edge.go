@@ -14,8 +14,9 @@ import (
 
 // edge is what the gateway insists on, and believes, at the border.
 type edge struct {
-	// maxLines bounds the header lines of a request.
+	// maxLines bounds the header lines of a request, maxBody the bytes of its body.
 	maxLines int
+	maxBody  int64
 	// trusted are the peers whose X-Real-IP and X-Forwarded-* are believed.
 	trusted []netip.Prefix
 	// keepVia keeps the X-Forwarded-For of a peer that is not trusted, with the peer's own address behind it.
@@ -54,13 +55,46 @@ func (e *edge) read(ctx *fasthttp.RequestCtx, x *exchange) *fault.Fault {
 	if f != nil {
 		return f
 	}
-	return e.target(ctx.Request.Header.RequestURI(), x)
+	if f := e.target(ctx.Request.Header.RequestURI(), x); f != nil {
+		return f
+	}
+	return e.body(ctx, x)
+}
+
+// body finds out where the body comes from. One that is there already is the exchange's at once.
+func (e *edge) body(ctx *fasthttp.RequestCtx, x *exchange) (f *fault.Fault) {
+	q := &x.Request
+	if b, ok := ctx.Request.BodyStream().(*h2Body); ok {
+		q.Incoming, x.incoming = b, b
+		if b.Announced() > e.maxBody {
+			return fault.BodyTooLarge
+		}
+		return nil
+	}
+	c := x.conn()
+	if c == nil || c.in.mode == passing || c.in.mode == atHead { // the request did not come through our own hands, or has been read whole
+		if n := int64(len(q.Body)); x.length > n || n > e.maxBody {
+			return fault.BadFraming
+		}
+		return nil
+	}
+	if c.in.mode != headRead { // fasthttp takes it for one request, and it is more
+		return fault.BadRequest
+	}
+	if q.Body, f = c.in.begin(x.length, e.maxBody, x.waits); f == nil && c.in.pending.Load() {
+		q.Incoming, x.incoming = &c.in, &c.in
+	}
+	q.Length += int64(len(q.Body))
+	return f
 }
 
 // describe fills in what a log line tells of any request, forwarded or refused.
 func (x *exchange) describe(ctx *fasthttp.RequestCtx) {
 	h, q := &ctx.Request.Header, &x.Request
-	q.Method, q.Body = h.Method(), ctx.Request.Body()
+	q.Method = h.Method()
+	if !ctx.Request.IsBodyStream() {
+		q.Body = ctx.Request.Body()
+	}
 	q.RawPath, q.Query = cutQuery(h.RequestURI())
 	q.HTTP10 = string(h.Protocol()) == "HTTP/1.0"
 	if c := x.conn(); c != nil && c.tls != nil {

@@ -127,7 +127,7 @@ func (e *Explainer) Explain(description []byte) (*Explanation, error) {
 var errEdited = errors.New("edited meanwhile")
 
 func (e *Explainer) try(ctx context.Context, in *ExplainRequest) (*Explanation, error) {
-	x, f := e.s.g.imagine(in, e.s.http.ReadBufferSize, e.s.http.MaxRequestBodySize)
+	x, f := e.s.g.imagine(in, e.s.http.ReadBufferSize, int(e.s.g.edge.maxBody))
 	v := &explaining{x: x, out: &Explanation{
 		Request: x.explained(in), PassedOver: []ExplainedPass{}, Plugins: []snapshot.ExplainedPlugin{},
 	}}

@@ -39,8 +39,8 @@ func FuzzConnection(f *testing.F) {
 		before := r.finished()
 		conn := &scriptConn{in: bytes.NewReader(raw)}
 		r.serveConn(conn)
-		if r.finished()-before != forwarded {
-			t.Errorf("%d exchanges were forwarded, %d ended", forwarded, r.finished()-before)
+		if n := r.finished() - before; n < forwarded { // more: those whose body has not come
+			t.Errorf("%d exchanges were forwarded, %d ended", forwarded, n)
 		}
 		heads := strings.Count(conn.out.String(), "HTTP/1.1 299 ")
 		if heads < forwarded {

@@ -27,6 +27,7 @@ type Gateway struct {
 	lifetime time.Duration // of a tunnel; 0 = for ever
 	server   []byte        // the Server header of answers; empty lets the upstream's pass
 	charset  bool          // see addCharset
+	buffer   int           // the longest request body that is collected before it is sent on
 	errorf   func(format string, args ...any)
 
 	pool     sync.Pool
@@ -36,6 +37,7 @@ type Gateway struct {
 
 	requests *meter.Counter
 	panics   *meter.Counter
+	aborts   aborts
 	faults   map[*fault.Fault]*meter.Counter // filled once, read only
 }
 
@@ -52,7 +54,11 @@ type exchange struct {
 	hostport  []byte
 	hostBuf   [2 * route.MaxHost]byte // what Host and hostport are made in
 	forwarded forwarded
-	escaped   []byte // what goes out for Request.Path, when it is not that path escaped
+	length    int64          // of the request body as the head has it: -1 = chunked
+	waits     bool           // the client waits before it sends the body
+	incoming  phase.Incoming // the body that was not there with the head; nil = it was, or there is none
+	passed    bool           // the upstream has got it to read
+	escaped   []byte         // what goes out for Request.Path, when it is not that path escaped
 	body      body
 	tunnel    *tunnel // what the connections have become, nil on all but upgraded ones
 	tail      bool    // the body is written in Close, where only the end of the connection ends it
@@ -78,6 +84,7 @@ func (g *Gateway) Handle(ctx *fasthttp.RequestCtx) {
 	if x.request() == phase.Continue {
 		x.forward()
 	}
+	x.dropBody()
 	x.Respond()
 	x.write()
 }
@@ -93,6 +100,10 @@ func (x *exchange) request() phase.Verdict {
 	}
 	global := x.snap.Global()
 	r, ok := x.snap.Find(q, x, &x.Match)
+	if x.Request.Broken != nil { // what there was to be known of the body is not
+		x.Fail(x.Request.Broken)
+		return phase.Stop
+	}
 	if !ok {
 		return x.unrouted(global)
 	}
@@ -167,6 +178,12 @@ func (x *exchange) forward() {
 	if len(x.Request.OutTarget) == 0 {
 		x.Request.OutTarget = x.Commit(x.g.edge.appendTarget(x.Arena(), x))
 	}
+	if x.Request.Incoming != nil && !x.buffered() {
+		return
+	}
+	if !r.Finish {
+		x.Presence = x.presence()
+	}
 	mine := x.Response.Header.Len() // what is behind comes from the upstream
 	f := x.Upstream.Forward(&x.Exchange)
 	x.Settle()
@@ -183,6 +200,37 @@ func (x *exchange) forward() {
 	}
 }
 
+// buffered collects a short request body, so that it can be sent more than once. false says that it has failed to come; a long one is
+// left where it is.
+func (x *exchange) buffered() bool {
+	limit := x.g.buffer
+	if x.Request.Broken != nil || x.Request.Incoming.Announced() <= int64(limit) && !x.TryHold(limit) && x.Request.Broken != nil {
+		x.Fail(x.Request.Broken)
+		return false
+	}
+	x.passed = x.Request.Incoming != nil
+	return true
+}
+
+// dropBody ends the use of a request body of which not all is here: nobody waits for it any more once the answer is decided.
+func (x *exchange) dropBody() {
+	if q := &x.Request; q.Incoming != nil {
+		q.Incoming, q.Body = nil, nil
+	}
+}
+
+// leftover says that there is a part of the request body which will never be read, so that the connection ends with the answer.
+func (x *exchange) leftover() bool {
+	in, ok := x.incoming.(*intake)
+	switch {
+	case !ok:
+		return false
+	case x.passed: // it may still be passing
+		return in.pending.Load() || in.c.Interrupted()
+	}
+	return in.pending.Load() && in.wasted()
+}
+
 var nameUpstreamStatus = []byte("X-APISIX-Upstream-Status")
 
 func firstFault(a, b *fault.Fault) *fault.Fault {
@@ -195,6 +243,7 @@ func firstFault(a, b *fault.Fault) *fault.Fault {
 // write hands the response to fasthttp.
 func (x *exchange) write() {
 	r, out := &x.Response, &x.ctx.Response
+	h := &out.Header
 	up := x.switched()
 	whole := r.Stream == nil && !x.bodiless()
 	if whole && x.chunked() {
@@ -202,9 +251,11 @@ func (x *exchange) write() {
 	}
 	if x.Fault != nil {
 		x.g.count(x.Fault)
+		if x.left() {
+			h.SetConnectionClose()
+		}
 	}
 	out.SetStatusCode(r.Status)
-	h := &out.Header
 	for _, f := range r.Header.Fields() {
 		if !framesResponse(f.Name) {
 			h.AddBytesKV(f.Name, f.Value)
@@ -213,7 +264,7 @@ func (x *exchange) write() {
 	if len(x.g.server) > 0 {
 		h.SetServerBytes(x.g.server)
 	}
-	if x.g.draining.Load() {
+	if x.g.draining.Load() || x.incoming != nil && x.leftover() {
 		h.SetConnectionClose()
 	}
 	switch {
@@ -278,6 +329,7 @@ func (x *exchange) Close() error {
 		x.writeTail()
 	}
 	x.closeStream()
+	x.account()
 	x.Finish(g.panicked)
 	if g.log != nil {
 		line, _ := g.format.Append(x.line[:0], logSource{&x.Exchange})
@@ -286,11 +338,25 @@ func (x *exchange) Close() error {
 	}
 	x.unpin()
 	x.Reset()
+	if c := x.conn(); c != nil {
+		c.in.release()
+	}
 	x.route, x.ctx, x.hostport, x.forwarded, x.body, x.escaped = nil, nil, nil, forwarded{}, body{}, nil
+	x.length, x.waits, x.incoming, x.passed = 0, false, nil, false
 	x.tunnel, x.tail, x.broken = nil, false, false
 	x.query = route.Query{}
 	g.pool.Put(x)
 	return nil
+}
+
+// account adds what has come of the body to the length of the request. Nobody reads it any more.
+func (x *exchange) account() {
+	switch b := x.incoming.(type) {
+	case *intake:
+		x.Request.Length += b.body.took
+	case *h2Body:
+		x.Request.Length += b.took
+	}
 }
 
 // abandoned keeps a panic at the end of one exchange from ending the process. What is left of the exchange is not used again.

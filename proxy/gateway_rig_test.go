@@ -139,7 +139,8 @@ func (d diverter) Access(x *phase.Exchange) phase.Verdict {
 // defaults are options under which every test that needs no others runs.
 func defaults() ServerOptions {
 	return ServerOptions{
-		MaxHead: 16 << 10, MaxLines: 128, MaxBody: 1 << 20,
+		Settings: phase.Settings{MaxHeldBody: 1 << 20},
+		MaxHead:  16 << 10, MaxLines: 128, MaxBody: 1 << 20, BodyBuffer: 64 << 10,
 		HeadTimeout: patience, BodyTimeout: patience, IdleTimeout: patience, WriteTimeout: patience,
 	}
 }
@@ -231,7 +232,7 @@ func (r *gateRig) route(id, doc string) *gateRig {
 // to puts a route for every path to addr in force, with the given plugins.
 func (r *gateRig) to(addr string, plugins ...string) *gateRig {
 	r.t.Helper()
-	doc := `{"uri":"/*","plugins":` + pluginSet(plugins)
+	doc := `{"uri":"/*","on_client_abort":"finish","plugins":` + pluginSet(plugins)
 	if addr != "" {
 		doc += `,"upstream":{"nodes":{"` + addr + `":1},"retries":0}`
 	}

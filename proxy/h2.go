@@ -11,15 +11,14 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"os"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
 	"golang.org/x/net/http2"
 
+	"headgate/proxy/netpoll"
 	"headgate/proxy/phase/wire"
 )
 
@@ -41,7 +40,7 @@ type h2 struct {
 	s        *Server
 	server   *http2.Server
 	base     *http.Server
-	maxBody  int
+	maxBody  int64
 	maxHead  int
 	requests sync.Pool // of *h2Request
 }
@@ -83,8 +82,7 @@ type h2Conn struct {
 	h    *h2
 	conn net.Conn
 	edge *edgeConn
-	// large has a token while a request body of more than maxKeptBody is in memory: one connection has one at a time, as it would without
-	// streams.
+	// large has a token while a large request body is held in memory: one connection has one at a time, as it would without streams.
 	large chan struct{}
 
 	mu      sync.Mutex
@@ -139,12 +137,8 @@ type h2Request struct {
 	head   []byte
 	reader bytes.Reader
 	buf    *bufio.Reader
-	body   []byte
-	large  bool // the connection's token for large bodies is here
+	body   h2Body
 }
-
-// maxKeptBody bounds the request body whose buffer is kept for the next request, in bytes. Larger ones wait for each other.
-const maxKeptBody = 64 << 10
 
 // ServeHTTP carries one stream through the request path.
 func (c *h2Conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -164,10 +158,10 @@ func (c *h2Conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		q = &h2Request{buf: bufio.NewReaderSize(nil, c.h.maxHead)}
 	}
 	whole = c.exchange(q, number, w, r)
-	if q.large {
-		q.large, q.body = false, nil
+	if q.body.large {
 		<-c.large
 	}
+	q.body = h2Body{}
 	c.h.requests.Put(q)
 }
 
@@ -175,6 +169,9 @@ func (c *h2Conn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (c *h2Conn) exchange(q *h2Request, number uint64, w http.ResponseWriter, r *http.Request) (whole bool) {
 	ctx, g := &q.ctx, c.h.s.g
 	ctx.Init2(c.conn, nil, true)
+	here := &netpoll.Presence{}
+	defer context.AfterFunc(r.Context(), here.Leave)()
+	ctx.SetUserValue(presenceKey, here)
 	ctx.Request.Header.DisableNormalizing()
 	ctx.Response.Header.DisableNormalizing()
 	ctx.Response.Header.SetNoDefaultContentType(true)
@@ -199,7 +196,7 @@ func (c *h2Conn) exchange(q *h2Request, number uint64, w http.ResponseWriter, r 
 
 var (
 	errNoRequest = errors.New("a request that HTTP/1.1 cannot express")
-	errLength    = errors.New("a body that is not as long as announced")
+	errLength    = errors.New("a body whose length is not clear")
 )
 
 // read makes ctx the request that r is. The request path judges it; what must be right is that it cannot become another one on the way
@@ -233,15 +230,16 @@ func (q *h2Request) read(r *http.Request, c *h2Conn, rc *http.ResponseController
 	if q.reader.Len() > 0 || q.buf.Buffered() > 0 {
 		return errNoRequest
 	}
-	if err := q.readBody(r, c, rc); err != nil {
-		return err
-	}
 	if announced, has := r.Header["Content-Length"]; has { // the library checks some of it (RFC 9113 section 8.1.1)
-		if n, ok := wire.ParseLength([]byte(announced[0])); !ok || len(announced) > 1 || n != int64(len(q.body)) {
+		if n, ok := wire.ParseLength([]byte(announced[0])); !ok || len(announced) > 1 || n != r.ContentLength {
 			return errLength
 		}
 	}
-	q.ctx.Request.SetBodyRaw(q.body)
+	if r.ContentLength == 0 {
+		return nil
+	}
+	q.body = h2Body{r: r, c: c, control: rc, left: r.ContentLength, most: c.h.maxBody}
+	q.ctx.Request.SetBodyStream(&q.body, -1)
 	return nil
 }
 
@@ -253,78 +251,6 @@ func visible(target string) bool {
 		}
 	}
 	return target != ""
-}
-
-// readBody reads the whole body, with the clocks of an HTTP/1.1 one.
-func (q *h2Request) readBody(r *http.Request, c *h2Conn, rc *http.ResponseController) error {
-	h := c.h
-	q.body = q.body[:0]
-	if r.ContentLength == 0 {
-		return nil
-	}
-	if r.ContentLength > int64(h.maxBody) {
-		return fasthttp.ErrBodyTooLarge
-	}
-	n := int(r.ContentLength)
-	if n < 0 {
-		n = h.maxBody
-	}
-	pause := h.s.pause
-	end := time.Now().Add(bodyTime(pause, n))
-	for {
-		if len(q.body) >= maxKeptBody && !q.large {
-			if err := q.enlarge(r, c, rc, end); err != nil {
-				return err
-			}
-		}
-		if pause > 0 {
-			next := time.Now().Add(pause)
-			if end.Before(next) {
-				next = end
-			}
-			_ = rc.SetReadDeadline(next)
-		}
-		if len(q.body) == cap(q.body) {
-			q.body = append(q.body, 0)[:len(q.body)]
-		}
-		most := h.maxBody + 1
-		if !q.large {
-			most = min(most, maxKeptBody)
-		}
-		n, err := r.Body.Read(q.body[len(q.body):min(cap(q.body), most)])
-		q.body = q.body[:len(q.body)+n]
-		switch {
-		case len(q.body) > h.maxBody:
-			return fasthttp.ErrBodyTooLarge
-		case err == io.EOF:
-			if pause > 0 {
-				_ = rc.SetReadDeadline(time.Time{})
-			}
-			return nil
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			return err
-		case err != nil && r.Context().Err() != nil:
-			return syscall.ECONNRESET // the stream is no more
-		case err != nil:
-			return errLength
-		}
-	}
-}
-
-// enlarge waits until the connection has no other large body, at most until end.
-func (q *h2Request) enlarge(r *http.Request, c *h2Conn, rc *http.ResponseController, end time.Time) error {
-	_ = rc.SetReadDeadline(time.Time{}) // this pause is not the client's
-	patience := time.NewTimer(time.Until(end))
-	defer patience.Stop()
-	select {
-	case c.large <- struct{}{}:
-		q.large = true
-		return nil
-	case <-r.Context().Done():
-		return syscall.ECONNRESET
-	case <-patience.C:
-		return os.ErrDeadlineExceeded
-	}
 }
 
 // answer sends what the request path has decided.

@@ -8,7 +8,8 @@ import (
 	"headgate/proxy/phase/wire"
 )
 
-// lines walks over the header block once: checks every line and keeps those that go on to the upstream.
+// lines walks over the header block once: checks every line and keeps those that go on to the upstream. What it says of the body is in
+// x.length and x.waits.
 func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 	q := &x.Request
 	var named [4][]byte // Connection values
@@ -38,7 +39,8 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 			q.Authority = value
 		case lineLength:
 			lengths++
-			if _, ok := wire.ParseLength(value); !ok {
+			var ok bool
+			if x.length, ok = wire.ParseLength(value); !ok {
 				return fault.BadFraming
 			}
 		case lineCoding:
@@ -46,6 +48,7 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 			if q.HTTP10 || !phase.EqualName(value, "chunked") {
 				return fault.BadFraming
 			}
+			x.length = -1
 		case lineUpgrade:
 			upgrades++
 			q.Upgrade = value
@@ -53,6 +56,7 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 			if !q.HTTP10 && !phase.EqualName(value, "100-continue") {
 				return expectationFailed
 			}
+			x.waits = !q.HTTP10
 		case lineConnection:
 			if lists == len(named) {
 				return fault.BadRequest
@@ -75,7 +79,7 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 	case hosts != 1 && !q.HTTP10 || hosts > 1:
 		return fault.BadHost
 	}
-	if upgrades > 0 && (upgrades > 1 || !asksUpgrade(q, named[:lists])) {
+	if upgrades > 0 && (upgrades > 1 || x.length != 0 || !asksUpgrade(q, named[:lists])) {
 		q.Upgrade = nil
 	}
 	if !e.passNamed {

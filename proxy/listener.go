@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -25,16 +24,20 @@ type edgeConn struct {
 	peerPort, localPort uint16
 
 	patience time.Duration // for the client to take one write; 0 = for ever
-	heard    bool          // the client has sent something
 	pause    time.Duration // the client may make one within a request body; 0 = it has no clock of its own
-	bodyEnd  time.Time     // when the request body that is being read must be there; zero outside bodies
-	busy     atomic.Bool   // a request is under way
-	tunnel   *tunnel       // what it carries since it has switched protocols
-	tls      *tlsConn      // that lies over it; nil on a plain connection
+	heard    bool          // the client has sent something
+	until    time.Time     // what the last read deadline from outside was
+	in       intake
+	server   *Server // that serves it, nil for listeners of others
+	presence netpoll.Presence
+	busy     atomic.Bool // a request is under way
+	tunnel   *tunnel     // what it carries since it has switched protocols
+	tls      *tlsConn    // that lies over it; nil on a plain connection
 }
 
 func newEdgeConn(c net.Conn) *edgeConn {
 	e := &edgeConn{Conn: netpoll.NewConn(c)}
+	e.in.c, e.in.src = e, socketReader{e}
 	e.peer, e.peerPort, e.peerText = address(c.RemoteAddr())
 	_, e.localPort, e.localText = address(c.LocalAddr())
 	return e
@@ -47,50 +50,39 @@ func edgeConnOf(nc net.Conn) *edgeConn {
 		return c
 	case *tlsConn:
 		return c.raw
-	case *tls.Conn:
-		inner, _ := c.NetConn().(*edgeConn)
-		return inner
 	}
 	return nil
 }
 
-// bodyMark in a read deadline says that it is the end of a whole request body: fasthttp's hook between head and body knows no
-// connection, only how much time it wants. No clock that an operator sets comes near it.
-const (
-	bodyMark    = 100 * 365 * 24 * time.Hour
-	bodyHorizon = 4102444800 // Unix time, the year 2100: only marked deadlines are later
-)
-
-// SetReadDeadline bounds reads. A deadline with bodyMark in it bounds a request body: every read in it may wait for one pause.
+// SetReadDeadline bounds reads. Request bodies have clocks of their own.
 func (c *edgeConn) SetReadDeadline(t time.Time) error {
-	c.bodyEnd = time.Time{}
-	if t.Unix() > bodyHorizon {
-		c.bodyEnd = t.Add(-bodyMark)
-		t = c.bodyEnd
-	}
+	c.until = t
 	return c.Conn.SetReadDeadline(t)
 }
 
-// bodyEnds takes back the clocks of a request body.
-func (c *edgeConn) bodyEnds() {
-	if !c.bodyEnd.IsZero() {
-		_ = c.SetReadDeadline(time.Time{})
+// Read delivers what the intake lets through; below TLS, what comes from the socket.
+func (c *edgeConn) Read(p []byte) (int, error) {
+	if c.tls != nil {
+		return socketReader{c}.Read(p)
 	}
+	return c.in.read(p)
 }
 
-func (c *edgeConn) Read(p []byte) (int, error) {
-	if !c.bodyEnd.IsZero() {
-		end := time.Now().Add(c.pause)
-		if c.bodyEnd.Before(end) {
-			end = c.bodyEnd
-		}
-		if err := c.Conn.SetReadDeadline(end); err != nil {
-			return 0, err
-		}
+// top is the connection above TLS.
+func (c *edgeConn) top() net.Conn {
+	if c.tls != nil {
+		return c.tls
 	}
-	n, err := c.Conn.Read(p)
-	if n > 0 && !c.heard { // with HTTP/2 others look at it meanwhile
-		c.heard = true
+	return c
+}
+
+// socketReader reads what comes from the socket.
+type socketReader struct{ c *edgeConn }
+
+func (r socketReader) Read(p []byte) (int, error) {
+	n, err := r.c.Conn.Read(p)
+	if n > 0 && !r.c.heard { // with HTTP/2 others look at it meanwhile
+		r.c.heard = true
 	}
 	return n, err
 }
@@ -113,12 +105,36 @@ func (c *edgeConn) Write(p []byte) (sent int, err error) {
 	}
 }
 
+// aborted counts a client that has left in the middle of its request.
+func (c *edgeConn) aborted() {
+	if c.server != nil {
+		c.server.g.aborts.request.Inc()
+	}
+}
+
 // abort closes the connection so that the client sees an error, not the end of the stream.
 func (c *edgeConn) abort() {
 	if t, ok := c.Conn.Conn.(*net.TCPConn); ok {
 		_ = t.SetLinger(0)
 	}
-	_ = c.Close()
+	_ = c.Conn.Close()
+}
+
+// maxLingering bounds how many clients are waited for that still send although they have been answered.
+const maxLingering = 1024
+
+// Close is for the goroutine that serves the connection. A client that may still be sending gets the time to find its answer.
+func (c *edgeConn) Close() error {
+	if s := c.server; s != nil && c.in.midway() {
+		if c.busy.Swap(false) { // a drain waits for answers, not for this
+			s.busy.Add(-1)
+		}
+		if s.linger.Add(1) <= maxLingering {
+			netpoll.Linger(c.Conn.Conn)
+		}
+		s.linger.Add(-1)
+	}
+	return c.Conn.Close()
 }
 
 func address(a net.Addr) (netip.Addr, uint16, []byte) {

@@ -15,8 +15,8 @@ import (
 	"headgate/proxy/accesslog"
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
+	"headgate/proxy/netpoll"
 	"headgate/proxy/phase"
-	"headgate/proxy/phase/wire"
 	"headgate/proxy/snapshot"
 	"headgate/proxy/vars"
 )
@@ -25,7 +25,11 @@ import (
 type ServerOptions struct {
 	Settings phase.Settings
 	// MaxHead bounds request line and header in bytes, MaxLines the header lines, MaxBody the body in bytes.
-	MaxHead, MaxLines, MaxBody int
+	MaxHead, MaxLines int
+	MaxBody           int64
+	// BodyBuffer is the longest body in bytes that is collected before it is sent on, so that it can be sent again. Longer ones pass
+	// through as they come. 0 collects none.
+	BodyBuffer int
 	// HeadTimeout runs from the first byte of a request to the end of its header (0 = none), IdleTimeout between requests (0 =
 	// HeadTimeout). BodyTimeout is how long the client may pause within a body, which as a whole may take BodyTimeout and one second
 	// for every KiB of its length, or of MaxBody where the length is not announced. 0 = the body shares what is left of HeadTimeout.
@@ -69,11 +73,14 @@ type Server struct {
 	g        *Gateway
 	http     *fasthttp.Server
 	tls      *tlsEdge
-	goAway   func()        // tells HTTP/2 clients that the service is ending; nil without HTTP/2
-	patience time.Duration // for writes
-	pause    time.Duration // within a request body
-	open     atomic.Int64  // connections
-	busy     atomic.Int64  // connections with a request under way
+	goAway   func()                          // tells HTTP/2 clients that the service is ending; nil without HTTP/2
+	patience time.Duration                   // for writes
+	pause    time.Duration                   // within a request body
+	linger   atomic.Int64                    // connections whose clients still send although they have been answered
+	watcher  atomic.Pointer[netpoll.Watcher] // nil before anybody is served
+	watch    sync.Once                       // starts it
+	open     atomic.Int64                    // connections
+	busy     atomic.Int64                    // connections with a request under way
 
 	mu    sync.Mutex
 	conns map[*edgeConn]struct{}
@@ -86,11 +93,12 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		o.Errorf = func(string, ...any) {}
 	}
 	g := &Gateway{
-		live: live, settings: o.Settings, server: []byte(o.Server), charset: o.Charset, lifetime: o.UpgradeLifetime, errorf: o.Errorf,
-		edge: edge{maxLines: o.MaxLines, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed},
+		live: live, settings: o.Settings, server: []byte(o.Server), charset: o.Charset, buffer: o.BodyBuffer, lifetime: o.UpgradeLifetime, errorf: o.Errorf,
+		edge: edge{maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed},
 
 		requests: o.Meter.Counter(meter.Requests),
 		panics:   o.Meter.Counter(meter.Panics),
+		aborts:   newAborts(o.Meter),
 		faults:   map[*fault.Fault]*meter.Counter{},
 	}
 	for _, f := range append(fault.All(), expectationFailed, upgradeIdle, upgradeExpired, misdirected, unproved) {
@@ -103,7 +111,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	s.http = &fasthttp.Server{
 		Handler:                       g.Handle,
 		ErrorHandler:                  g.refuse,
-		HeaderReceived:                headReceived(o.BodyTimeout, o.MaxBody),
+		HeaderReceived:                headReceived,
 		NoDefaultServerHeader:         true,
 		NoDefaultContentType:          true,
 		DisableHeaderNamesNormalizing: true,
@@ -112,7 +120,6 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		LazyRequestTime:               true,
 		ReadBufferSize:                o.MaxHead,
 		WriteBufferSize:               8 << 10,
-		MaxRequestBodySize:            o.MaxBody,
 		ReadTimeout:                   o.HeadTimeout,
 		IdleTimeout:                   o.IdleTimeout,
 		Concurrency:                   o.MaxConnections,
@@ -128,12 +135,27 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	return s
 }
 
-// Serve accepts clients on l until it is closed.
+// Serve accepts clients on l until it is closed. Drain must follow.
 func (s *Server) Serve(l net.Listener) error {
+	s.watch.Do(s.startWatcher)
 	if err := s.http.Serve(l); err != nil && !errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil
+}
+
+// startWatcher does nothing when the drain, which would end the watcher, is over.
+func (s *Server) startWatcher() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	w, err := netpoll.NewWatcher()
+	if err != nil {
+		s.g.errorf("clients that leave are not noticed before something is written to them: %v", err)
+	}
+	s.watcher.Store(w)
 }
 
 // Ready returns why no new traffic should come: the service is ending. Nil while it should.
@@ -160,18 +182,22 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 			s.busy.Add(-1)
 		}
 	}
-	c.bodyEnds()
 	switch state {
 	case fasthttp.StateNew:
-		c.patience, c.pause = s.patience, s.pause
+		c.patience, c.pause, c.server = s.patience, s.pause, s
+		c.in.mode = atHead
+		s.watcher.Load().Add(c.Conn, &c.presence)
 		s.open.Add(1)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.conns[c] = struct{}{}
 		if s.ended {
-			_ = c.Close()
+			_ = c.Conn.Close()
 		}
 	case fasthttp.StateClosed, fasthttp.StateHijacked:
+		s.watcher.Load().Remove(&c.presence)
+		c.in.rest = nil
+		c.in.release()
 		s.mu.Lock()
 		delete(s.conns, c)
 		s.mu.Unlock()
@@ -189,53 +215,27 @@ func (s *Server) metrics(r *meter.Registry) {
 	state("waiting", func() float64 { return float64(max(s.open.Load()-s.busy.Load(), 0)) })
 }
 
-// headReceived runs between head and body. A request that has a body gets more time for it than the header had, and the invitation to
-// send it that it may wait for: fasthttp finds the expectation in its usual spelling only.
-//
-// The time it gets is how long the whole body may take, marked as such for edgeConn.SetReadDeadline.
-func headReceived(bodyTimeout time.Duration, maxBody int) func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	return func(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
-		n := h.ContentLength()
-		if n == 0 || n == -2 {
-			return fasthttp.RequestConfig{}
-		}
-		if len(h.Peek(fasthttp.HeaderExpect)) == 0 && waits(h.RawHeaders()) {
-			h.Set(fasthttp.HeaderExpect, "100-continue") // the raw lines, which we read, stay as they are
-		}
-		if bodyTimeout <= 0 {
-			return fasthttp.RequestConfig{}
-		}
-		if n < 0 || n > maxBody {
-			n = maxBody
-		}
-		return fasthttp.RequestConfig{ReadTimeout: bodyMark + bodyTime(bodyTimeout, n)}
+// headReceived runs between head and body: fasthttp is to read no body, and to invite nobody to send one. What the head says of a body is
+// in its raw lines, which stay as they are.
+func headReceived(h *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	if n := h.ContentLength(); n > 0 || n == -1 {
+		h.SetContentLength(0)
 	}
+	if len(h.Peek(fasthttp.HeaderExpect)) > 0 {
+		h.Del(fasthttp.HeaderExpect)
+	}
+	return fasthttp.RequestConfig{}
 }
 
 // bodyTime is how long a body of n bytes may take as a whole: the pause that is allowed anyhow, and one second for every KiB. A client
 // that never pauses for that long still cannot keep its slot for ever.
-func bodyTime(pause time.Duration, n int) time.Duration {
+func bodyTime(pause time.Duration, n int64) time.Duration {
 	const (
 		rate    = 1 << 10        // bytes a second
 		most    = 8 << 30        // bytes; more seconds than these take would overflow
-		longest = 10 * time.Hour // for the pause, so that the sum stays far below bodyMark
+		longest = 10 * time.Hour // for the pause, so that the sum cannot overflow either
 	)
 	return min(pause, longest) + time.Duration(min(n, most))*time.Second/rate
-}
-
-// waits says whether a header block has "Expect: 100-continue" in some spelling.
-func waits(raw []byte) bool {
-	for {
-		line, rest, ok := wire.CutLine(raw)
-		if !ok || len(line) == 0 {
-			return false
-		}
-		const name = "expect:"
-		if len(line) > len(name) && phase.EqualName(line[:len(name)], name) {
-			return phase.EqualName(wire.Trim(line[len(name):]), "100-continue")
-		}
-		raw = rest
-	}
 }
 
 // refuse answers a request that fasthttp could not read.

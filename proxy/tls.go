@@ -104,6 +104,7 @@ func (l *tlsListener) Accept() (net.Conn, error) {
 		c = newEdgeConn(nc)
 	}
 	c.tls = &tlsConn{Conn: tls.Server(c, l.edge.base), edge: l.edge, raw: c, begun: time.Now()}
+	c.in.src = c.tls.Conn
 	return c.tls, nil
 }
 
@@ -145,12 +146,15 @@ func (c *tlsConn) Handshake() error {
 	err := c.handshake()
 	if err != nil {
 		c.edge.failed.Inc()
-		_ = c.raw.Close()
+		_ = c.raw.Conn.Close()
 		c.raw.heard = false
 		return err
 	}
 	state := c.ConnectionState()
 	c.shown, c.http2 = state.PeerCertificates, state.NegotiatedProtocol == protoHTTP2
+	if c.http2 {
+		c.raw.in.mode = passing
+	}
 	if len(c.shown) > 0 {
 		c.proved.Store(c.auth)
 	}
@@ -180,6 +184,9 @@ func (c *tlsConn) handshake() error {
 	}
 	return c.raw.SetDeadline(time.Time{})
 }
+
+// Read delivers what the intake lets through.
+func (c *tlsConn) Read(p []byte) (int, error) { return c.raw.in.read(p) }
 
 // Write keeps fasthttp from answering clients that it has no room for: that would take a handshake, on the goroutine that accepts.
 func (c *tlsConn) Write(p []byte) (int, error) {

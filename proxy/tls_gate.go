@@ -58,7 +58,7 @@ func (g *gate) try(c *tlsConn) (in bool, wait time.Duration) {
 			return false, wait
 		}
 		g.remove(oldest)
-		_ = oldest.raw.Close()
+		_ = oldest.raw.Conn.Close()
 	}
 	c.place, c.entered = g.inner.PushBack(c), now
 	if g.inner.Len() < g.limit {

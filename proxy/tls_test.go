@@ -52,7 +52,8 @@ func TestBehindTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- r.Serve(tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}})) }()
+	r.tls.base = &tls.Config{Certificates: []tls.Certificate{cert}}
+	go func() { served <- r.ServeTLS(l) }()
 	t.Cleanup(func() {
 		_ = l.Close()
 		if err := <-served; err != nil {

@@ -23,7 +23,7 @@ const maxProtocols = 8
 // asksUpgrade says whether the request, with these Connection values, properly asks to switch to the protocols in q.Upgrade (RFC 9110
 // section 7.8, RFC 6455 section 4.1). A request that does not is answered as if it had not asked at all.
 func asksUpgrade(q *phase.Request, connection [][]byte) bool {
-	if q.HTTP10 || string(q.Method) != fasthttp.MethodGet || len(q.Body) > 0 {
+	if q.HTTP10 || string(q.Method) != fasthttp.MethodGet || len(q.Body) > 0 || q.Incoming != nil {
 		return false
 	}
 	asked := false
@@ -126,6 +126,7 @@ func (x *exchange) upgrade(up *upstream.Tunnel) {
 	t.timer = time.AfterFunc(time.Hour, t.watch)
 	t.timer.Reset(first) // not before watch can find the timer
 	x.tunnel, t.client.tunnel = t, t
+	t.client.in.mode = passing
 	x.g.tunnels.Add(1)
 	x.ctx.HijackSetNoResponse(true)
 	x.ctx.Hijack(t.ask)

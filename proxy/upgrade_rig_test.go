@@ -233,7 +233,8 @@ func (r *gateRig) dialTLS(t testing.TB, config *tls.Config, roots *x509.CertPool
 		t.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- r.Serve(tls.NewListener(l, config)) }()
+	r.tls.base = config
+	go func() { served <- r.ServeTLS(l) }()
 	t.Cleanup(func() {
 		_ = l.Close()
 		if err := <-served; err != nil {

@@ -220,9 +220,9 @@ func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server,
 	return proxy.NewServer(live, proxy.ServerOptions{
 		Settings: phase.Settings{
 			Version: version, APIVersion: c.Compat.APIVersion, Hostname: host, AlwaysUpstreamStatus: g.ShowUpstreamStatus,
-			MaxPostArgs: g.MaxPostArgsSize.Int(), HTTPSPort: httpsPort(c),
+			MaxHeldBody: g.MaxHeldBody.Int(), MaxPostArgs: g.MaxPostArgsSize.Int(), HTTPSPort: httpsPort(c),
 		},
-		MaxHead: g.MaxHeaderSize.Int(), MaxLines: g.MaxHeaders, MaxBody: g.MaxBodySize.Int(),
+		MaxHead: g.MaxHeaderSize.Int(), MaxLines: g.MaxHeaders, MaxBody: int64(g.MaxBodySize), BodyBuffer: g.BodyBuffer.Int(),
 		HeadTimeout: g.HeaderTimeout.Std(), BodyTimeout: g.BodyTimeout.Std(), IdleTimeout: g.IdleTimeout.Std(),
 		WriteTimeout: g.WriteTimeout.Std(), MaxConnections: g.MaxConnections,
 		TLS: listenerOptions(c), Server: serverHeader(c), Trusted: trusted, TrimSlash: g.DeleteURITailSlash,

@@ -70,6 +70,7 @@ func routeFrom(f fields) (*Route, error) {
 		UpstreamID:  f.id("upstream_id"), ServiceID: f.id("service_id"), PluginConfigID: f.id("plugin_config_id"),
 		Timeout:         f.timeout(),
 		EnableWebsocket: f.boolean("enable_websocket"),
+		FinishAborted:   f.text("on_client_abort") == "finish",
 		FilterFunc:      f.text("filter_func"), Script: f.text("script"),
 	}
 	if vars := f.list("vars"); len(vars) > 0 {

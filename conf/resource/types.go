@@ -22,6 +22,8 @@ type Route struct {
 	UpstreamID, ServiceID, PluginConfigID string
 	Timeout                               *Timeout
 	EnableWebsocket                       *bool // nil: as the service says
+	// Headgate's own: on_client_abort is "finish". What was asked of the upstream is read to its end although the client has left.
+	FinishAborted bool
 	// Lua, which Validate refuses; set only on documents that were never validated.
 	FilterFunc, Script string
 }

@@ -66,7 +66,11 @@ type plugin struct{ max int64 }
 
 // Rewrite implements phase.Rewriter.
 func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
-	if p.max == 0 || int64(len(x.Request.Body)) <= p.max {
+	size := x.Request.BodySize()
+	if p.max > 0 && size < 0 { // counted as it comes
+		x.Request.Incoming.Limit(p.max)
+	}
+	if p.max == 0 || size <= p.max {
 		return phase.Continue
 	}
 	x.AnswerPage(413)

@@ -70,6 +70,9 @@ func (p *plugin) Close() { p.transport.CloseIdleConnections() }
 // Rewrite implements phase.Rewriter. It waits for the service, at most for the timeout, and keeps nothing of the exchange after it has
 // returned.
 func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
+	if p.config.method == http.MethodPost && !x.HoldBody() {
+		return phase.Stop
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), p.config.timeout)
 	defer cancel()
 	q, ok := p.question(ctx, x)

@@ -138,8 +138,14 @@ func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 		return p.refusal.Refuse(x, bodyRefused, p.hide)
 	}
 	if p.ValidateRequestBody {
-		if int64(len(x.Request.Body)) > p.MaxReqBodySize {
+		if x.Request.BodySize() < 0 {
+			x.Request.Incoming.Limit(p.MaxReqBodySize)
+		}
+		if x.Request.BodySize() > p.MaxReqBodySize {
 			x.Answer(413, phase.TypeText, bodyRefused)
+			return phase.Stop
+		}
+		if !x.HoldBody() {
 			return phase.Stop
 		}
 		if !digestFits(x) {

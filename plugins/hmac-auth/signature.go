@@ -163,9 +163,9 @@ func (s *signature) appendText(dst []byte, x *phase.Exchange) (text []byte, ok b
 			dst = append(dst, '\n')
 			continue
 		}
-		if phase.EqualName(name, "Content-Length") && len(x.Request.Body) > 0 { // framing is no part of Header
+		if phase.EqualName(name, "Content-Length") && x.Request.BodySize() > 0 { // framing is no part of Header
 			dst = append(append(dst, name...), ": "...)
-			dst = append(strconv.AppendInt(dst, int64(len(x.Request.Body)), 10), '\n')
+			dst = append(strconv.AppendInt(dst, x.Request.BodySize(), 10), '\n')
 			continue
 		}
 		value, lines := line(x, name)

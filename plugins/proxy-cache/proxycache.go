@@ -168,6 +168,8 @@ func (p *plugin) lookUp(x *phase.Exchange) phase.Verdict {
 			return p.goOn(x, bypass)
 		}
 		return p.goOn(x, miss)
+	case !x.HoldBody(): // it tells answers apart
+		return phase.Stop
 	}
 	v := p.acquire(x)
 	v.variant.describe(x, v.scratch)

@@ -98,6 +98,10 @@ func (p *plugin) Send(x *phase.Exchange) phase.Verdict {
 	if p.config.ratio < 1 && rand.Float64() >= p.config.ratio {
 		return phase.Continue
 	}
+	if x.Request.Incoming != nil && !x.TryHold(x.Settings().MaxHeldBody) { // too long to be held, or it fails to come, which is for others to see
+		p.mirror.Dropped()
+		return phase.Continue
+	}
 	c := p.mirror.acquire(p, int64(len(x.Request.Body))+headSize)
 	if c == nil {
 		p.mirror.Dropped()

@@ -16,8 +16,8 @@ func headerDocument(x *phase.Exchange, names []string) map[string]any {
 	q := &x.Request
 	doc := make(map[string]any, q.Header.Len()+2)
 	doc["host"] = string(q.Authority)
-	if len(q.Body) > 0 {
-		doc["content-length"] = strconv.Itoa(len(q.Body))
+	if size := q.BodySize(); size > 0 {
+		doc["content-length"] = strconv.FormatInt(size, 10)
 	}
 	for _, f := range q.Header.Fields() {
 		add(doc, string(bytes.ToLower(f.Name)), string(f.Value))

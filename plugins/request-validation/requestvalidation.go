@@ -127,6 +127,9 @@ func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 	if p.body == nil {
 		return phase.Continue
 	}
+	if !x.HoldBody() {
+		return phase.Stop
+	}
 	q := &x.Request
 	if len(q.Body) == 0 {
 		return p.reject(x, "")

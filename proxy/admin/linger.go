@@ -1,18 +1,12 @@
 package admin
 
 import (
-	"io"
 	"net"
 	"sync/atomic"
-	"time"
 
 	"github.com/valyala/fasthttp"
-)
 
-const (
-	// lingerTime and lingerBytes bound what is read of a request after its answer was sent.
-	lingerTime  = 2 * time.Second
-	lingerBytes = 64 << 20
+	"headgate/proxy/netpoll"
 )
 
 // Linger wraps a listener for NewServer: a client that is answered while it still sends gets the answer. Without it the kernel would throw
@@ -43,9 +37,8 @@ func answeredEarly(ctx *fasthttp.RequestCtx) {
 
 // Close implements net.Conn.
 func (c *lingerConn) Close() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.early.Load() && half.CloseWrite() == nil {
-		_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
-		_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
+	if c.early.Load() {
+		netpoll.Linger(c.Conn)
 	}
 	return c.Conn.Close()
 }

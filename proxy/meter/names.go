@@ -28,6 +28,7 @@ const (
 	AccessLogDropped    = OwnPrefix + "access_log_dropped_total"
 	Faults              = OwnPrefix + "faults_total"
 	SnapshotPending     = OwnPrefix + "snapshot_pending"
+	ClientAborts        = OwnPrefix + "client_aborts_total"
 	Panics              = OwnPrefix + "panics_total"
 	Handshakes          = OwnPrefix + "tls_handshakes_total"
 	HealthProbes        = OwnPrefix + "health_probes_total"
@@ -73,6 +74,7 @@ func known() []description {
 		{AccessLogDropped, counterKind, "Access log lines that were lost because the log could not be written fast enough or at all."},
 		{Faults, counterKind, "Requests that failed, by whose fault it was (client, gateway, upstream) and how."},
 		{SnapshotPending, gaugeKind, "Replaced configurations that still serve requests."},
+		{ClientAborts, counterKind, "Clients that left before they had their answer, by what was under way: request, wait, answer."},
 		{Panics, counterKind, "Panics caught while serving a request."},
 		{Handshakes, counterKind, "TLS handshakes with clients by result: full, resumed, failed."},
 		{HealthProbes, counterKind, "Probes of upstream servers by what they showed."},

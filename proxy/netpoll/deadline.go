@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -19,6 +20,7 @@ type Conn struct {
 	net.Conn
 	raw         *raw // nil when the connection is not a socket of the kernel
 	read, write clock
+	interrupted atomic.Bool
 }
 
 // clock is the deadline of one direction: what was asked for, and what the poller was told. Zero means none.
@@ -42,8 +44,29 @@ func (c *Conn) SetReadDeadline(t time.Time) error {
 	if c.read.suffices(t) {
 		return nil
 	}
-	return c.Conn.SetReadDeadline(t)
+	return c.armRead(t)
 }
+
+func (c *Conn) armRead(t time.Time) error {
+	err := c.Conn.SetReadDeadline(t)
+	if c.interrupted.Load() { // the interruption may have come before t was armed
+		err = c.Conn.SetReadDeadline(longAgo)
+	}
+	return err
+}
+
+// longAgo is a deadline that has passed.
+var longAgo = time.Unix(1, 0)
+
+// Interrupt makes the Read that is under way, and every later one, fail with os.ErrDeadlineExceeded. Unlike everything else it may be
+// called by any goroutine at any time. Writes are not touched.
+func (c *Conn) Interrupt() {
+	c.interrupted.Store(true)
+	_ = c.Conn.SetReadDeadline(longAgo)
+}
+
+// Interrupted says whether Interrupt was called.
+func (c *Conn) Interrupted() bool { return c.interrupted.Load() }
 
 // SetWriteDeadline makes writes fail from t on; the zero value never.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
@@ -61,10 +84,10 @@ func (c *Conn) SetDeadline(t time.Time) error {
 func (c *Conn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.readOnce(p)
-		if err == nil || n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || !c.read.early() {
+		if err == nil || n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || c.interrupted.Load() || !c.read.early() {
 			return n, err
 		}
-		if err = c.Conn.SetReadDeadline(c.read.want); err != nil {
+		if err = c.armRead(c.read.want); err != nil {
 			return 0, err
 		}
 	}

@@ -248,3 +248,51 @@ func BenchmarkSetReadDeadline(b *testing.B) {
 		})
 	}
 }
+
+// TestInterrupt: whoever reads gets out, whenever the interruption comes, and whatever deadlines it sets meanwhile.
+func TestInterrupt(t *testing.T) {
+	for range 200 {
+		_, inner, _ := pair(t)
+		c := NewConn(inner.Conn)
+		out := make(chan error)
+		go func() {
+			for {
+				_ = c.SetReadDeadline(time.Now().Add(time.Hour))
+				if _, err := c.Read(make([]byte, 1)); err != nil {
+					out <- err
+					return
+				}
+			}
+		}()
+		c.Interrupt()
+		if err := <-out; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.Close()
+	}
+}
+
+// TestLinger: the far end goes on sending after the near one has said its last word, and gets that word.
+func TestLinger(t *testing.T) {
+	c, _, far := pair(t)
+	if _, err := c.Write([]byte("enough")); err != nil {
+		t.Fatal(err)
+	}
+	sent := make(chan error)
+	go func() {
+		_, err := far.Write(make([]byte, 8<<20))
+		_ = far.(*net.TCPConn).CloseWrite()
+		sent <- err
+	}()
+	Linger(c.Conn.(*counted).Conn)
+	_ = c.Close()
+	if err := <-sent; err != nil {
+		t.Error(err)
+	}
+	if got, err := io.ReadAll(far); string(got) != "enough" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"headgate/balancer"
 	"headgate/proxy/expr"
 	"headgate/proxy/fault"
+	"headgate/proxy/netpoll"
 	"headgate/proxy/route"
 )
 
@@ -33,6 +34,9 @@ type Exchange struct {
 	Revision uint64
 	// Attempts tells what has been tried so far.
 	Attempts Attempts
+
+	// Presence tells when the client has left, for whoever waits on its behalf; nil when that makes no difference.
+	Presence *netpoll.Presence
 
 	// Start is the wall and monotonic time at which the head was complete.
 	Start time.Time
@@ -61,6 +65,7 @@ type Exchange struct {
 	passed     kindSet // see PassOver
 	slots      [slotClasses][]Slot
 	arena      []byte
+	held       []byte // what HoldBody has collected
 	captures   [][]byte
 	id         requestID
 	clock      localTime
@@ -75,6 +80,8 @@ type Settings struct {
 	AlwaysUpstreamStatus bool
 	// HTTPSPort is where clients reach the gateway over TLS, 0 when they do not.
 	HTTPSPort uint16
+	// MaxHeldBody is the longest request body in bytes that is held in memory for a plugin which needs it whole.
+	MaxHeldBody int
 	// MaxPostArgs is the longest body in bytes in which post_arg variables are looked for; 0 leaves it at what the body room bears.
 	MaxPostArgs int
 }
@@ -95,8 +102,15 @@ type Request struct {
 	TLS bool
 	// Length is the size of the head and the body in bytes.
 	Length int64
-	// Body is the whole request body.
+	// Body is what is held of the request body: all of it, unless Incoming is set. Whoever needs the whole body asks HoldBody or
+	// TryHold first.
 	Body []byte
+	// Incoming delivers what follows Body, nil when nothing does.
+	Incoming Incoming
+	// Spent says that a part of Incoming is on its way to an upstream, so that the request cannot be sent again.
+	Spent bool
+	// Broken is why the body cannot be had whole, nil as long as nothing speaks against it.
+	Broken *fault.Fault
 	// Header has the end-to-end lines to forward: no Host, no framing, nothing hop-by-hop.
 	Header Header
 	// ContentType is the client's.
@@ -287,6 +301,7 @@ func (x *Exchange) Reset() {
 		Scratch:  x.Scratch,
 		slots:    x.slots,
 		arena:    emptied(x.arena),
+		held:     emptied(x.held),
 		captures: x.captures[:0],
 		clock:    x.clock,
 	}

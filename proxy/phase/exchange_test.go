@@ -110,7 +110,7 @@ func TestResetLeavesNothingBehind(t *testing.T) {
 	x.Reset()
 
 	// What may stay is memory without content, and the text of the present second.
-	for name, b := range map[string][]byte{"arena": x.arena, "Wire.Out": x.Wire.Out, "Wire.In": x.Wire.In} {
+	for name, b := range map[string][]byte{"arena": x.arena, "held": x.held, "Wire.Out": x.Wire.Out, "Wire.In": x.Wire.In} {
 		if len(b) != 0 || cap(b) == 0 {
 			t.Errorf("%s: length %d, capacity %d", name, len(b), cap(b))
 		}
@@ -130,7 +130,7 @@ func TestResetLeavesNothingBehind(t *testing.T) {
 			t.Errorf("a capture holds %q", c)
 		}
 	}
-	x.arena, x.Wire.Out, x.Wire.In, x.captures = nil, nil, nil, nil
+	x.arena, x.held, x.Wire.Out, x.Wire.In, x.captures = nil, nil, nil, nil, nil
 	x.slots = [slotClasses][]Slot{}
 	x.Request.Header, x.Response.Header = Header{}, Header{}
 	x.clock = localTime{}

@@ -13,7 +13,7 @@ func (x *Exchange) PostArg(name string, dst []byte) ([]byte, bool) {
 
 func (x *Exchange) postArg(name string, dst []byte) ([]byte, expr.Kind) {
 	q := &x.Request
-	if limit := x.settings.MaxPostArgs; limit > 0 && len(q.Body) > limit {
+	if !x.readable() {
 		return dst, expr.None
 	}
 	if name == "" || name[0] != '_' {
@@ -32,7 +32,22 @@ func (x *Exchange) graphQL(id vars.ID, dst []byte) ([]byte, expr.Kind) {
 		what = body.OperationFields
 	}
 	q := &x.Request
+	if q.Incoming != nil && string(q.Method) == "POST" && !x.TryHold(min(body.MaxGraphQL, x.settings.MaxHeldBody)) {
+		return dst, expr.None
+	}
 	return body.GraphQL(q.Method, q.ContentType, q.Query, q.Body, what, dst)
+}
+
+// readable makes the body one in which variables are looked for, and says whether it is.
+func (x *Exchange) readable() bool {
+	limit := body.MaxBody
+	if m := x.settings.MaxPostArgs; m > 0 {
+		limit = min(limit, m)
+	}
+	if x.Request.Incoming != nil {
+		limit = min(limit, x.settings.MaxHeldBody)
+	}
+	return x.TryHold(limit)
 }
 
 // inText is a typed value as templates see it. A List is always built in the caller's buffer, so that it may be rewritten there.

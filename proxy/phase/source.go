@@ -50,14 +50,15 @@ func (x *Exchange) Var(id vars.ID, dst []byte) ([]byte, bool) {
 	case vars.ContentType:
 		return q.ContentType, len(q.ContentType) > 0
 	case vars.ContentLength:
-		return strconv.AppendInt(dst, int64(len(q.Body)), 10), len(q.Body) > 0
+		size := q.BodySize()
+		return strconv.AppendInt(dst, size, 10), size > 0
 	case vars.HTTPS:
 		if q.TLS {
 			dst = append(dst, "on"...)
 		}
 		return dst, true
 	case vars.RequestBody:
-		return q.Body, len(q.Body) > 0
+		return q.Body, x.readable() && len(q.Body) > 0
 	case vars.GraphQLName, vars.GraphQLOperation, vars.GraphQLRootFields:
 		return inText(x.graphQL(id, dst))
 	}

@@ -69,7 +69,7 @@ func (b *routeBuilder) compile() error {
 			return err
 		}
 	}
-	b.r.Upgrade = b.upgrades()
+	b.r.Upgrade, b.r.Finish = b.upgrades(), b.doc.FinishAborted
 	return nil
 }
 

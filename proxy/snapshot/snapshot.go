@@ -40,6 +40,8 @@ type Route struct {
 	Incomplete *fault.Fault
 	// Upgrade says that clients may switch to another protocol (contract section 2.7, enable_websocket).
 	Upgrade bool
+	// Finish says that answers are read to their end although the client has left (on_client_abort).
+	Finish bool
 	// Count counts the exchanges of the default branch, nil when they are not counted.
 	Count phase.Counter
 	// Vars is the route's predicate, nil when it has none.

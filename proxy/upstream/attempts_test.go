@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -296,6 +297,7 @@ func TestTotalTimeout(t *testing.T) {
 	r := newRig(t)
 	get(r.upstream(total, blackhole(t))).wantFault(t, fault.TotalTimeout)
 	get(r.upstream(total, silentServer(t), silentServer(t))).wantFault(t, fault.TotalTimeout)
+	do(r.upstream(total, silentServer(t)), request("POST", "/", strings.Repeat("x", 16<<20))).wantFault(t, fault.TotalTimeout) // which nobody reads
 	get(r.upstream(func(d *resource.Upstream) { total(d); limited(1, 1, 10*time.Second)(d) }, silentServer(t))).wantFault(t, fault.TotalTimeout)
 	stalled := serve(t, func(p *peer) {
 		p.next()

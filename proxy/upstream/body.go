@@ -9,6 +9,7 @@ import (
 	"headgate/proxy/fault"
 	"headgate/proxy/llm"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/wire"
 )
 
 // pieceSize is how much of a streamed body is read at once: a whole TLS record, and more, so that a read that is not full has left
@@ -30,7 +31,7 @@ type stream struct {
 	framing framing
 	left    int64 // byLength: bytes to come
 	keep    bool
-	chunks  chunkReader
+	chunks  wire.Chunks
 
 	pending []byte // read, not yet delivered
 	buf     []byte
@@ -97,11 +98,11 @@ func (s *stream) take() []byte {
 		}
 		return p
 	case byChunks:
-		p, used, f := s.chunks.next(s.pending)
+		p, used, ok := s.chunks.Next(s.pending, len(s.pending))
 		s.pending = s.pending[used:]
-		if f != nil {
-			s.err = f
-		} else if s.chunks.done && len(p) == 0 {
+		if !ok {
+			s.err = fault.BadBody
+		} else if s.chunks.Done() && len(p) == 0 {
 			s.err = io.EOF
 		}
 		return p
@@ -135,6 +136,8 @@ func (s *stream) fill() {
 // closing alert may be anybody's doing (RFC 9112 section 9.8).
 func (s *stream) ended(err error) error {
 	switch {
+	case s.c.socket.Interrupted():
+		return fault.ClientGone
 	case isTimeout(err):
 		if s.starved {
 			return s.clocks.starved(s.x, fault.ReadTimeout)
@@ -148,7 +151,7 @@ func (s *stream) ended(err error) error {
 
 // complete says that every byte of the body has been read.
 func (s *stream) complete() bool {
-	return s.err == io.EOF || s.err == nil && (s.framing == byLength && s.left == 0 || s.framing == byChunks && s.chunks.done)
+	return s.err == io.EOF || s.err == nil && (s.framing == byLength && s.left == 0 || s.framing == byChunks && s.chunks.Done())
 }
 
 // Close implements phase.Stream.

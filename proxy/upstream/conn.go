@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"errors"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -12,6 +11,7 @@ import (
 
 	"headgate/proxy/fault"
 	"headgate/proxy/netpoll"
+	"headgate/proxy/phase"
 )
 
 // conn is one connection to an endpoint. It has no read buffer: a response is read into the exchange that asked for it, so that an idle
@@ -34,6 +34,8 @@ type conn struct {
 	filled bool
 	// unsent is why the request could not be written whole, nil when it was or is still being written. An answer may come all the same.
 	unsent *fault.Fault
+	// presence is that of the client for whom it is read, nil outside exchanges.
+	presence *netpoll.Presence
 	// upload is the request body that is still leaving, nil when none is.
 	upload *upload
 }
@@ -94,7 +96,7 @@ func (c *conn) release(reusable bool, unused int, now time.Time) {
 	hidden := c.records != nil && (c.filled || c.records.buffered() > 0)
 	limit := c.pool.opt.MaxRequests
 	switch {
-	case !c.sent():
+	case !c.unawaited(), !c.sent():
 		c.abort()
 	case !reusable || unused != 0 || hidden || limit > 0 && c.requests >= limit:
 		c.discard()
@@ -110,95 +112,33 @@ func (c *conn) discard() {
 	_ = c.Close()
 }
 
-// abort closes c in whatever state it is, without a word, and returns when the request body is no longer in use.
+// await says that c is read for the client of x until it is given back or closed.
+func (c *conn) await(x *phase.Exchange) {
+	if c.presence = x.Presence; c.presence != nil {
+		c.presence.Await(c.socket)
+	}
+}
+
+// unawaited ends that. False says that the client has left: c is interrupted, or will be at any time.
+func (c *conn) unawaited() bool {
+	p := c.presence
+	c.presence = nil
+	return p == nil || p.Done()
+}
+
+// abort closes c in whatever state it is, without a word, and returns when the request body is no longer in use. When that is because the
+// client has left, the upstream sees a reset: the end of a stream may count as no more than the end of the request.
 func (c *conn) abort() {
+	if c.unawaited(); c.socket.Interrupted() {
+		if s, ok := c.socket.Conn.(*net.TCPConn); ok {
+			_ = s.SetLinger(0)
+		}
+	}
 	c.pool.open.Add(-1)
 	_ = c.socket.Close() // a closing alert could wait for room in the send buffer
 	if c.upload != nil {
-		<-c.upload.done
+		c.upload.stop()
 	}
-}
-
-// Request bodies that are too long for one write with their head.
-const (
-	// uploadPiece is how much of one is written under one send timeout.
-	uploadPiece = 64 << 10
-	// uploadTick is how often the reader looks whether the body has left, which starts the clock for the answer.
-	uploadTick = 50 * time.Millisecond
-	// earlyAnswer is how long an answer is waited for when the request could not be written whole.
-	earlyAnswer = 200 * time.Millisecond
-)
-
-// upload is a request body on its way. It is written beside the reading of the answer, because an upstream may answer without reading
-// it all, and then perhaps not read on (RFC 9110 section 15.5.14; reliability C5).
-type upload struct {
-	done chan struct{}
-	err  error // valid when done is closed
-}
-
-func (c *conn) startUpload(body []byte, send time.Duration) {
-	up := &upload{done: make(chan struct{})}
-	c.upload = up
-	go func() {
-		defer close(up.done)
-		for len(body) > 0 && up.err == nil {
-			n := min(len(body), uploadPiece)
-			if up.err = c.SetWriteDeadline(time.Now().Add(send)); up.err == nil {
-				_, up.err = c.Write(body[:n])
-			}
-			body = body[n:]
-		}
-	}()
-}
-
-// sent says that the request has been written whole.
-func (c *conn) sent() bool {
-	if c.upload == nil {
-		return c.unsent == nil
-	}
-	select {
-	case <-c.upload.done:
-		c.unsent = sendFault(c.upload.err)
-		c.upload = nil
-		return c.unsent == nil
-	default:
-		return false
-	}
-}
-
-// readDuringUpload reads while the request body may still be leaving. The clock of the answer starts when it has left.
-func (c *conn) readDuringUpload(p []byte, timeout time.Duration) (int, error) {
-	for c.upload != nil {
-		patience := uploadTick
-		if c.sent() {
-			patience = timeout
-		} else if c.unsent != nil {
-			patience = earlyAnswer
-		}
-		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
-			return 0, err
-		}
-		n, err := c.Read(p)
-		if n > 0 || c.upload == nil || !isTimeout(err) {
-			return n, err
-		}
-	}
-	return c.Read(p)
-}
-
-func sendFault(err error) *fault.Fault {
-	switch {
-	case err == nil:
-		return nil
-	case isTimeout(err):
-		return fault.SendTimeout
-	}
-	return fault.SendFailed
-}
-
-func isTimeout(err error) bool {
-	var ne net.Error
-	return errors.As(err, &ne) && ne.Timeout()
 }
 
 // descriptor returns the file descriptor of a connection, which stays valid as long as the connection is open.

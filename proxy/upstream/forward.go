@@ -5,6 +5,7 @@ import (
 
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/wire"
 )
 
 const (
@@ -58,11 +59,14 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 			drop(&x.Response, lines)
 			continue
 		}
+		if f.Side == fault.Client { // it is nobody's attempt that has failed
+			return f
+		}
 		next = -1
 		f = u.late(x, f)
 		x.Attempts.Note(f.Status)
 		switch {
-		case f.Retry == fault.Never, f.Retry == fault.Sent && !repeatable(&x.Request), try >= u.retries:
+		case f.Retry == fault.Never, f.Retry == fault.Sent && !repeatable(&x.Request), x.Request.Spent, try >= u.retries:
 			u.gaveUp(n, f)
 			return f
 		case f.Retry == fault.Sent && !u.budget.spend():
@@ -109,6 +113,10 @@ func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
 		n.leave()
 		return f
 	}
+	if x.Presence.Left() {
+		n.leave()
+		return fault.ClientGone
+	}
 	now := x.Start.Add(x.Elapsed())
 	c, f := u.connection(x, n, now)
 	if f == nil {
@@ -116,7 +124,7 @@ func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
 		if !c.reused { // dialling took its time
 			now = x.Start.Add(x.Elapsed())
 		}
-		if stale, f = u.exchange(x, n, c, now); stale {
+		if stale, f = u.exchange(x, n, c, now); stale && !x.Request.Spent {
 			if c, f = n.pool.fresh(u.left(x, u.connect), u.handshake); f == nil {
 				_, f = u.exchange(x, n, c, x.Start.Add(x.Elapsed()))
 			}
@@ -131,8 +139,8 @@ func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
 // prepare writes the request into x.Wire.Out, with its body when that is short.
 func (u *Upstream) prepare(x *phase.Exchange, n *node) (f *fault.Fault) {
 	out, f := appendRequest(x.Wire.Out[:0], x, u.host(x, n))
-	if body := x.Request.Body; len(body) <= joinLimit {
-		out = append(out, body...)
+	if q := &x.Request; q.Incoming == nil && len(q.Body) <= joinLimit {
+		out = append(out, q.Body...)
 	}
 	x.Wire.Out = out
 	return f
@@ -142,6 +150,7 @@ func (u *Upstream) prepare(x *phase.Exchange, n *node) (f *fault.Fault) {
 // stale says that the connection was at its end before the request came, so that the upstream has not executed it.
 func (u *Upstream) exchange(x *phase.Exchange, n *node, c *conn, now time.Time) (stale bool, f *fault.Fault) {
 	x.Attempts.Connected = now.Sub(x.Start)
+	c.await(x)
 	u.write(x, c, now)
 	lines := x.Response.Header.Len() // set by plugins already; what a refused head adds goes again
 	h, end, read, f := u.readHead(x, c)
@@ -169,10 +178,18 @@ func (u *Upstream) write(x *phase.Exchange, c *conn, now time.Time) {
 	if err == nil {
 		_, err = c.Write(x.Wire.Out)
 	}
-	c.unsent = sendFault(err)
-	if body := x.Request.Body; err == nil && len(body) > joinLimit {
-		c.startUpload(body, u.send)
+	if q := &x.Request; err == nil && (q.Incoming != nil || len(q.Body) > joinLimit) {
+		if q.Incoming != nil {
+			q.Spent = true
+			err = q.Incoming.Invite()
+		}
+		if err == nil {
+			c.startUpload(q, u.send)
+		} else {
+			err = fault.ClientGone
+		}
 	}
+	c.unsent = sendFault(err)
 }
 
 // readHead reads the head of the answer into x.Wire.In, where it ends at end, and what came with it up to read; 1xx answers are passed
@@ -231,18 +248,23 @@ func (u *Upstream) readMore(x *phase.Exchange, c *conn, read int) ([]byte, int, 
 		copy(in, x.Wire.In)
 		x.Wire.In = in
 	}
-	n, err := c.readDuringUpload(in[read:], u.left(x, u.head))
+	n, err := u.readDuringUpload(x, c, in[read:])
 	read += n
-	switch {
-	case n > 0 || err == nil:
+	if n > 0 || err == nil {
 		return in, read, nil
+	}
+	switch sent := c.sent(); {
+	case c.socket.Interrupted():
+		return in, read, fault.ClientGone
+	case c.unsent != nil && c.unsent.Side == fault.Client:
+		return in, read, c.unsent
 	case read > 0 && !isTimeout(err):
 		return in, read, fault.HeadCut
 	case c.unsent != nil:
 		return in, read, c.unsent
 	case isTimeout(err):
 		return in, read, fault.HeadTimeout
-	case !c.sent(): // closed in the middle of the upload
+	case !sent: // closed in the middle of the upload
 		return in, read, fault.SendFailed
 	}
 	return in, read, fault.ClosedBeforeHead
@@ -271,9 +293,9 @@ func (u *Upstream) receive(x *phase.Exchange, c *conn, n *node, h head, end, rea
 			body = in[end : end+used]
 		}
 	case byChunks:
-		var f *fault.Fault
-		if body, used, whole, f = unchunk(in[end:read]); f != nil {
-			return f
+		var ok bool
+		if body, used, whole, ok = wire.Unchunk(in[end:read]); !ok {
+			return fault.BadBody
 		}
 	case byClose:
 		whole = false
@@ -305,6 +327,8 @@ func (u *Upstream) readUpTo(x *phase.Exchange, c *conn, in []byte, read, end int
 		n, err := c.Read(in[read:])
 		if read += n; n == 0 && err != nil {
 			switch {
+			case c.socket.Interrupted():
+				return read, fault.ClientGone
 			case !isTimeout(err):
 				return read, fault.BodyCut
 			case read == begun:

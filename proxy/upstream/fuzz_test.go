@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"slices"
 	"strconv"
 	"testing"
@@ -97,70 +96,6 @@ func FuzzParseHead(f *testing.F) {
 			if res.ContentLength != -1 || res.TransferEncoding != nil {
 				t.Fatalf("until close, the reference says %d %q", res.ContentLength, res.TransferEncoding)
 			}
-		}
-	})
-}
-
-// dechunk feeds b to a reader in segments of at most step bytes, as a stream would. whole says that the body ended; rest is what is behind it.
-func dechunk(b []byte, step int) (body []byte, rest int, whole, bad bool) {
-	var r chunkReader
-	pending := []byte{}
-	for {
-		p, used, f := r.next(pending)
-		body = append(body, p...)
-		pending = pending[used:]
-		switch {
-		case f != nil:
-			return body, 0, false, true
-		case r.done && len(p) == 0:
-			return body, len(pending) + len(b), true, false
-		case len(p) > 0:
-			continue
-		case len(b) == 0:
-			return body, 0, false, false
-		}
-		n := min(step, len(b))
-		pending = append(slices.Clone(pending), b[:n]...)
-		b = b[n:]
-	}
-}
-
-// FuzzChunks: the outcome does not depend on where the network cuts, it is the same for a body that is there at once, and what is
-// accepted is what another reader makes of it.
-func FuzzChunks(f *testing.F) {
-	for _, s := range []string{
-		"5\r\nhello\r\n0\r\n\r\n", "5;a=b\r\nhello\r\n3\r\nabc\r\n00\r\nX: y\r\n\r\nHTTP/1.1", "5\r\nhel", "0\r\n\r\n", "a \r\n", "5 ;x\r\nhello\r\n0\r\n\r\n",
-		"2\r\nok\n0\r\n\r\n", "ffffffffffffffff\r\n", "1\r\na\r\n0\r\nX: 1\r\n",
-	} {
-		f.Add([]byte(s), 1)
-		f.Add([]byte(s), 3)
-	}
-	f.Fuzz(func(t *testing.T, b []byte, step int) {
-		if len(b) > 4<<10 {
-			return
-		}
-		body, rest, whole, bad := dechunk(b, len(b)+1)
-		body2, rest2, whole2, bad2 := dechunk(b, max(step&63, 1))
-		if whole != whole2 || bad != bad2 || rest != rest2 || !bytes.Equal(body, body2) {
-			t.Fatalf("%q: %q %d %t %t; in segments of %d: %q %d %t %t", b, body, rest, whole, bad, step, body2, rest2, whole2, bad2)
-		}
-		in := slices.Clone(b)
-		got, used, ok, refused := unchunk(in)
-		if ok != whole || refused != nil != bad {
-			t.Fatalf("%q: at once %t %v, as a stream %t %t", b, ok, refused, whole, bad)
-		}
-		if !ok {
-			if !bytes.Equal(in, b) {
-				t.Fatalf("%q: an incomplete body was changed to %q", b, in)
-			}
-			return
-		}
-		if !bytes.Equal(got, body) || len(b)-used != rest {
-			t.Fatalf("%q: at once %q and %d left, as a stream %q and %d", b, got, len(b)-used, body, rest)
-		}
-		reference, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(b)))
-		if err == nil && !bytes.Equal(reference, body) {
-			t.Fatalf("%q: %q, the reference reads %q", b, body, reference)
 		}
 	})
 }

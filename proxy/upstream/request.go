@@ -43,9 +43,13 @@ func appendRequest(dst []byte, x *phase.Exchange, host []byte) ([]byte, *fault.F
 		dst = append(dst, '\r', '\n')
 		lines += 2
 	}
-	if len(q.Body) > 0 || wantsLength(method) {
+	switch size := q.BodySize(); {
+	case size < 0:
+		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
+		lines++
+	case size > 0 || wantsLength(method):
 		dst = append(dst, "Content-Length: "...)
-		dst = strconv.AppendInt(dst, int64(len(q.Body)), 10)
+		dst = strconv.AppendInt(dst, size, 10)
 		dst = append(dst, '\r', '\n')
 		lines++
 	}

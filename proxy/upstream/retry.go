@@ -129,7 +129,7 @@ func (u *Upstream) other(x *phase.Exchange, n *node, key uint64, try int, start 
 		n.coolUntil.Store(int64(time.Since(u.hub.epoch) + retryAfter(wait, x.Start.Add(x.Elapsed()))))
 	}
 	switch {
-	case try >= u.retries, upgrades(&x.Request), u.over(x),
+	case try >= u.retries, upgrades(&x.Request), x.Request.Spent, u.over(x),
 		u.retryTimeout > 0 && x.Elapsed()-start >= u.retryTimeout:
 		return -1
 	}

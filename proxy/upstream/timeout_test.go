@@ -16,6 +16,7 @@ import (
 
 	"headgate/conf/resource"
 	"headgate/proxy/fault"
+	"headgate/proxy/phase"
 )
 
 // blackhole is an address that does not answer: a listener whose queue is full and stays so.
@@ -280,7 +281,7 @@ func TestUploadEndsWithItsConnection(t *testing.T) {
 		})
 		for range 8 {
 			c := u.dialed(t)
-			c.startUpload([]byte(bigBody), 10*time.Second)
+			c.startUpload(&phase.Request{Body: []byte(bigBody)}, 10*time.Second)
 			up := c.upload
 			c.abort()
 			select {
@@ -307,7 +308,7 @@ func TestUploadFailsBeforeTheAnswer(t *testing.T) {
 	c.upload = &upload{done: done, err: syscall.EPIPE}
 	close(answer)
 	p := make([]byte, 100)
-	if n, err := c.readDuringUpload(p, time.Second); err != nil || string(p[:n]) != ok2 || c.unsent != fault.SendFailed {
+	if n, err := u.readDuringUpload(&phase.Exchange{}, c, p); err != nil || string(p[:n]) != ok2 || c.unsent != fault.SendFailed {
 		t.Fatalf("%q, %v, unsent %v", p[:n], err, c.unsent)
 	}
 	c.release(true, 0, time.Now())

@@ -18,7 +18,7 @@ const switching = 101
 // upgrades says that the request asks its upstream to switch protocols. What plugins have made of it must still be a request that can:
 // one without a body, behind which the other protocol would begin.
 func upgrades(q *phase.Request) bool {
-	return len(q.Upgrade) > 0 && len(q.Body) == 0 && string(outMethod(q)) == "GET"
+	return len(q.Upgrade) > 0 && q.BodySize() == 0 && string(outMethod(q)) == "GET"
 }
 
 // connection returns one for the request. A protocol switch gets a new one: that a pooled connection was at its end shows only when
@@ -104,6 +104,9 @@ type Tunnel struct {
 func (u *Upstream) tunnel(x *phase.Exchange, c *conn, n *node, head, early []byte) *fault.Fault {
 	if !c.sent() {
 		return c.unsent
+	}
+	if !c.unawaited() {
+		return fault.ClientGone
 	}
 	if errors.Join(c.SetReadDeadline(time.Time{}), c.SetWriteDeadline(time.Time{})) != nil {
 		return fault.HeadCut

@@ -1,11 +1,6 @@
-package upstream
+package wire
 
-import (
-	"bytes"
-
-	"headgate/proxy/fault"
-	"headgate/proxy/phase/wire"
-)
+import "bytes"
 
 // Limits of the chunked framing itself (reliability S8, S14).
 const (
@@ -14,9 +9,10 @@ const (
 	maxChunkExt  = 16 << 10 // all chunk size lines of one body, beyond their digits
 )
 
-// chunkReader takes a chunked body apart (RFC 9112 section 7.1). It keeps no bytes: what it does not use, it wants to see again
-// together with what follows. Once it has failed it stays failed.
-type chunkReader struct {
+// Chunks takes a chunked body apart (RFC 9112 section 7.1), a request's or an answer's. It keeps no bytes: what it does not use, it wants
+// to see again together with what follows. Once it has failed it stays failed. Trailers are checked, counted and dropped. The zero
+// value stands before a body.
+type Chunks struct {
 	left     int64 // data bytes of the present chunk still to come
 	state    chunkState
 	done     bool
@@ -24,6 +20,12 @@ type chunkReader struct {
 	ext      int
 	failed   bool
 }
+
+// Done says that the body is complete.
+func (r *Chunks) Done() bool { return r.done }
+
+// Ahead is how much data the present chunk still has.
+func (r *Chunks) Ahead() int64 { return r.left }
 
 type chunkState uint8
 
@@ -34,30 +36,30 @@ const (
 	inTrailers
 )
 
-// next returns the next piece of data in b (nil when b ends before one) and how many bytes of b were used. The piece points
-// into b. done is set when the body is complete.
-func (r *chunkReader) next(b []byte) (piece []byte, used int, f *fault.Fault) {
+// Next returns the next piece of data in b, at most most bytes (nil when b ends before one), and how many bytes of b were used. The piece
+// points into b. ok is false when this is no chunked body.
+func (r *Chunks) Next(b []byte, most int) (piece []byte, used int, ok bool) {
 	if r.failed {
-		return nil, 0, fault.BadBody
+		return nil, 0, false
 	}
 	for !r.done {
 		rest := b[used:]
 		switch r.state {
 		case inData:
 			if len(rest) == 0 {
-				return nil, used, nil
+				return nil, used, true
 			}
-			n := min(int64(len(rest)), r.left)
+			n := min(int64(len(rest)), r.left, int64(most))
 			if r.left -= n; r.left == 0 {
 				r.state = atDataEnd
 			}
-			return rest[:n], used + int(n), nil
+			return rest[:n], used + int(n), true
 		case atDataEnd:
 			if len(rest) < 2 {
 				if len(rest) == 1 && rest[0] != '\r' {
 					return nil, used, r.fail()
 				}
-				return nil, used, nil
+				return nil, used, true
 			}
 			if rest[0] != '\r' || rest[1] != '\n' {
 				return nil, used, r.fail()
@@ -70,7 +72,7 @@ func (r *chunkReader) next(b []byte) (piece []byte, used int, f *fault.Fault) {
 				if len(rest) > maxChunkLine || bytes.IndexByte(rest, '\n') >= 0 {
 					return nil, used, r.fail()
 				}
-				return nil, used, nil
+				return nil, used, true
 			}
 			if !r.size(line) {
 				return nil, used, r.fail()
@@ -82,25 +84,27 @@ func (r *chunkReader) next(b []byte) (piece []byte, used int, f *fault.Fault) {
 				if len(rest) > maxTrailers || bytes.IndexByte(rest, '\n') >= 0 {
 					return nil, used, r.fail()
 				}
-				return nil, used, nil
+				return nil, used, true
 			}
 			used += len(line) + 2
-			if r.trailers += len(line); r.trailers > maxTrailers || len(line) > 0 && !validTrailer(line) {
+			if r.done = len(line) == 0; r.done {
+				break
+			}
+			if r.trailers += len(line); r.trailers > maxTrailers || !validTrailer(line) {
 				return nil, used, r.fail()
 			}
-			r.done = len(line) == 0
 		}
 	}
-	return nil, used, nil
+	return nil, used, true
 }
 
-func (r *chunkReader) fail() *fault.Fault {
+func (r *Chunks) fail() bool {
 	r.failed = true
-	return fault.BadBody
+	return false
 }
 
 // size reads a chunk size line without its CRLF.
-func (r *chunkReader) size(line []byte) bool {
+func (r *Chunks) size(line []byte) bool {
 	var n int64
 	i := 0
 	for ; i < len(line); i++ {
@@ -126,7 +130,7 @@ func (r *chunkReader) size(line []byte) bool {
 	if len(ext) > 0 && ext[0] != ';' || len(ext) == 0 && i < len(line) {
 		return false
 	}
-	if !wire.ValidValue(ext) {
+	if !ValidValue(ext) {
 		return false
 	}
 	if r.left = n; n == 0 {
@@ -140,7 +144,7 @@ func (r *chunkReader) size(line []byte) bool {
 // validTrailer: trailers are dropped, but what is no header line may be the beginning of another message.
 func validTrailer(line []byte) bool {
 	colon := bytes.IndexByte(line, ':')
-	return colon > 0 && wire.ValidName(line[:colon]) && wire.ValidValue(line[colon+1:])
+	return colon > 0 && ValidName(line[:colon]) && ValidValue(line[colon+1:])
 }
 
 func hexDigit(c byte) (byte, bool) {
@@ -162,28 +166,28 @@ func chunkLine(b []byte) ([]byte, bool) {
 	return b[:i-1], true
 }
 
-// unchunk decodes a chunked body that is complete in b, in place. ok is false when more is needed; used is how much of b the
-// body took.
-func unchunk(b []byte) (body []byte, used int, ok bool, f *fault.Fault) {
-	var r chunkReader
+// Unchunk decodes a chunked body that is complete in b, in place. whole is false when more is needed, and b is as it was; used is how much
+// of b the body took.
+func Unchunk(b []byte) (body []byte, used int, whole, ok bool) {
+	var r Chunks
 	// Walk through once without writing: a body that is incomplete must stay as it is.
 	for probe := b; !r.done; {
-		p, n, f := r.next(probe)
-		if f != nil {
-			return nil, 0, false, f
+		p, n, ok := r.Next(probe, len(probe))
+		if !ok {
+			return nil, 0, false, false
 		}
 		if len(p) == 0 && !r.done {
-			return nil, 0, false, nil
+			return nil, 0, false, true
 		}
 		probe = probe[n:]
 		used += n
 	}
-	r = chunkReader{}
+	r = Chunks{}
 	w := 0
 	for rest := b; !r.done; {
-		p, n, _ := r.next(rest)
+		p, n, _ := r.Next(rest, len(rest))
 		w += copy(b[w:], p)
 		rest = rest[n:]
 	}
-	return b[:w], used, true, nil
+	return b[:w], used, true, true
 }
