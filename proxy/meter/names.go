@@ -32,6 +32,8 @@ const (
 	Handshakes          = OwnPrefix + "tls_handshakes_total"
 	HealthProbes        = OwnPrefix + "health_probes_total"
 	UpstreamAllDown     = OwnPrefix + "upstream_all_down"
+	DNSResolutions      = OwnPrefix + "dns_resolutions_total"
+	DNSOldestAnswer     = OwnPrefix + "dns_oldest_answer_seconds"
 )
 
 // LatencyBuckets returns the upper bounds of the latency histograms in milliseconds (contract section 5). The caller owns the slice.
@@ -73,5 +75,7 @@ func known() []description {
 		{Handshakes, counterKind, "TLS handshakes with clients by result: full, resumed, failed."},
 		{HealthProbes, counterKind, "Probes of upstream servers by what they showed."},
 		{UpstreamAllDown, gaugeKind, "1 for an upstream whose servers all fail their health checks, so that all are used, else 0."},
+		{DNSResolutions, counterKind, "Questions for the addresses of nodes (resolver nodes or discovery) by result: ok, not_found, timeout, failed."},
+		{DNSOldestAnswer, gaugeKind, "Age in seconds of the oldest answer about names of nodes that is in use."},
 	}
 }
