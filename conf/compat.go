@@ -35,6 +35,8 @@ type Compat struct {
 	ResponseCharset        Toggle `toml:"response_charset"`
 	CountOnlyWithPlugin    Toggle `toml:"count_only_with_plugin"`
 	APISIXServerHeader     Toggle `toml:"apisix_server_header"`
+	UndiscoveredUpstreams  Toggle `toml:"undiscovered_upstreams"`
+	RefusedNodes           Toggle `toml:"refused_nodes"`
 
 	// AcceptInert names plugins that APISIX has and Headgate has not: documents that use them are stored, and the plugins do not run.
 	AcceptInert []string `toml:"accept_inert"`
@@ -64,13 +66,17 @@ const (
 	CountOnlyWithPlugin Switch = "count_only_with_plugin"
 	// APISIXServerHeader names APISIX in the Server header of answers, as long as gateway.server_header has its default.
 	APISIXServerHeader Switch = "apisix_server_header"
+	// UndiscoveredUpstreams accepts upstreams whose discovery_type is not configured; they have no nodes.
+	UndiscoveredUpstreams Switch = "undiscovered_upstreams"
+	// RefusedNodes accepts nodes with an address that is not dialled (see Upstream.AllowAddresses); requests to them fail.
+	RefusedNodes Switch = "refused_nodes"
 )
 
 // Switches lists every Switch, in the order of the file.
 func Switches() []Switch {
 	return []Switch{
 		UpstreamRawPath, ForwardedForFromAnyone, UnverifiedUpstreamTLS, SSLKeyMismatch, HTMLErrorPages, ConnectionNamedHeaders,
-		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader,
+		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader, UndiscoveredUpstreams, RefusedNodes,
 	}
 }
 
@@ -105,6 +111,10 @@ func (c Compat) toggle(s Switch) Toggle {
 		return c.CountOnlyWithPlugin
 	case APISIXServerHeader:
 		return c.APISIXServerHeader
+	case UndiscoveredUpstreams:
+		return c.UndiscoveredUpstreams
+	case RefusedNodes:
+		return c.RefusedNodes
 	}
 	return ToggleOff
 }

@@ -79,7 +79,7 @@ func restartNeeded(now, next *conf.Config) []string {
 		a, b any
 	}{
 		{"gateway", a.Gateway, b.Gateway}, {"admin", a.Admin, b.Admin}, {"metrics", a.Metrics, b.Metrics}, {"control", a.Control, b.Control},
-		{"status", a.Status, b.Status}, {"audit", a.Audit, b.Audit}, {"compat", a.Compat, b.Compat}, {"store", a.Store, b.Store}, {"access_log", a.AccessLog, b.AccessLog}, {"upstream", a.Upstream, b.Upstream},
+		{"status", a.Status, b.Status}, {"audit", a.Audit, b.Audit}, {"compat", a.Compat, b.Compat}, {"store", a.Store, b.Store}, {"access_log", a.AccessLog, b.AccessLog}, {"upstream", a.Upstream, b.Upstream}, {"discovery", a.Discovery, b.Discovery},
 	} {
 		va, vb := reflect.ValueOf(section.a), reflect.ValueOf(section.b)
 		for i := range va.NumField() {
@@ -207,7 +207,7 @@ func tryDocuments(c *conf.Config, docs map[string][]byte, assume bool) error {
 		return err
 	}
 	defer pool.Close(time.Second)
-	compiler, hub, err := newCompiler(c, &snapshot.Live{}, m, func(string, *fault.Fault, error) {}, plugins.Options{})
+	compiler, hub, err := newCompiler(c, &snapshot.Live{}, m, func(string, *fault.Fault, error) {}, plugins.Options{}, func(string, ...any) {})
 	if err != nil {
 		return err
 	}

@@ -70,9 +70,11 @@ var (
 	MissingPluginConfig = &Fault{"missing_plugin_config", Gateway, 503, Never}
 	MissingGroup        = &Fault{"missing_consumer_group", Gateway, 503, Never}
 	UnknownNode         = &Fault{"unknown_node_address", Gateway, 503, Unsent}
-	AllTried            = &Fault{"all_endpoints_tried", Gateway, 502, Never}
-	RetryDeadline       = &Fault{"retry_deadline", Gateway, 502, Never}
-	Panic               = &Fault{"panic", Gateway, 500, Never}
+	// RefusedNode: the node has no address that may be dialled.
+	RefusedNode   = &Fault{"refused_node_address", Gateway, 503, Unsent}
+	AllTried      = &Fault{"all_endpoints_tried", Gateway, 502, Never}
+	RetryDeadline = &Fault{"retry_deadline", Gateway, 502, Never}
+	Panic         = &Fault{"panic", Gateway, 500, Never}
 	// EndpointsBusy: every endpoint has as much under way as it may, and the queue is full or was waited in for too long.
 	EndpointsBusy    = &Fault{"endpoints_busy", Gateway, 503, Never}
 	NoUpstreamSocket = &Fault{"no_upstream_socket", Gateway, 503, Never}
@@ -103,7 +105,7 @@ var (
 func All() []*Fault {
 	return []*Fault{
 		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
-		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, AllTried, RetryDeadline, Panic, EndpointsBusy, NoUpstreamSocket,
+		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, RefusedNode, AllTried, RetryDeadline, Panic, EndpointsBusy, NoUpstreamSocket,
 		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
 		BadBody, ReadTimeout, TotalTimeout,
 	}
