@@ -8,7 +8,7 @@ import (
 	"headgate/proxy/upstream/dns"
 )
 
-// newHub makes the hub of upstreams, with the resolvers of c. Nothing is asked before an upstream is published.
+// newHub makes the hub of upstreams, with the resolvers of c. Without logf it is for a trial, which asks no name server.
 func newHub(c *conf.Config, m *meter.Registry, failed func(string, *fault.Fault, error), logf func(string, ...any)) (*upstream.Hub, error) {
 	u := c.Upstream
 	servers, err := nameServers(u.DNSServers)
@@ -25,7 +25,7 @@ func newHub(c *conf.Config, m *meter.Registry, failed func(string, *fault.Fault,
 	}
 	o := dns.Options{
 		Source: dns.System(dns.SystemOptions{Servers: servers, Refresh: u.DNSRefresh.Std()}),
-		MinTTL: u.DNSMinTTL.Std(), MaxTTL: u.DNSMaxTTL.Std(), Stale: u.DNSStale.Std(), Meter: m, Name: "nodes", Logf: logf,
+		MinTTL: u.DNSMinTTL.Std(), MaxTTL: u.DNSMaxTTL.Std(), Stale: u.DNSStale.Std(), Meter: m, Name: "nodes", Logf: logf, OnDemand: logf == nil,
 	}
 	hub := upstream.NewHub(dns.New(o), failed)
 	hub.Restrict(allow, c.Compat.On(conf.RefusedNodes))

@@ -146,7 +146,7 @@ func (p *process) openParts(ctx context.Context, c *conf.Config, in *inheritance
 	return err
 }
 
-// newCompiler makes the compiler of c and the hub that its upstreams use. live shows an empty snapshot afterwards.
+// newCompiler makes the compiler of c and the hub that its upstreams use. live shows an empty snapshot afterwards. logf is nil for a trial.
 func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed func(string, *fault.Fault, error), o plugins.Options, logf func(string, ...any)) (*snapshot.Compiler, *upstream.Hub, error) {
 	mode, err := route.ParseMode(c.Gateway.Router)
 	if err != nil {

@@ -207,7 +207,7 @@ func tryDocuments(c *conf.Config, docs map[string][]byte, assume bool) error {
 		return err
 	}
 	defer pool.Close(time.Second)
-	compiler, hub, err := newCompiler(c, &snapshot.Live{}, m, func(string, *fault.Fault, error) {}, plugins.Options{}, func(string, ...any) {})
+	compiler, hub, err := newCompiler(c, &snapshot.Live{}, m, func(string, *fault.Fault, error) {}, plugins.Options{}, nil)
 	if err != nil {
 		return err
 	}

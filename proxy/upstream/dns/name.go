@@ -41,7 +41,7 @@ func (n *Name) String() string { return n.text }
 func (n *Name) Watch() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.watchers++; n.watchers == 1 && n.asking == nil {
+	if n.watchers++; n.watchers == 1 && n.asking == nil && !n.r.opt.OnDemand {
 		if wait := time.Until(n.again); wait > 0 {
 			n.schedule(wait)
 		} else {
@@ -190,7 +190,7 @@ func (n *Name) settle(f Finding, err error) (changed bool) {
 			changed = n.fail(before, err)
 		}
 	}
-	if n.again = now.Add(wait); n.watchers > 0 {
+	if n.again = now.Add(wait); n.watchers > 0 && !n.r.opt.OnDemand {
 		n.schedule(wait)
 	}
 	return changed

@@ -20,6 +20,8 @@ type Options struct {
 	Source Source
 	// MinTTL and MaxTTL bound the TTL of an answer. MinTTL is at least a millisecond; MaxTTL 0 sets no bound.
 	MinTTL, MaxTTL time.Duration
+	// OnDemand makes Watch do nothing: a name is asked for when somebody needs it.
+	OnDemand bool
 	// Stale is how long an answer that cannot be renewed stays in use after its TTL.
 	Stale time.Duration
 	// Meter counts under the label resolver = Name; nil: nobody does.
