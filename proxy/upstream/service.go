@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -89,7 +90,7 @@ func compileService(hub *Hub, doc *resource.Upstream, name string, def Defaults,
 		s.name = hub.discovery.Name(host)
 		s.shown = s.name.Answer()
 	} else if !hub.undiscovered {
-		return nil, fmt.Errorf("%s", why)
+		return nil, errors.New(why)
 	}
 	if s.name == nil || s.shown != nil {
 		close(s.known)

@@ -294,6 +294,14 @@ func TestRestOfTheSystem(t *testing.T) {
 	if asked != 2 {
 		t.Errorf("the system was asked %d times", asked)
 	}
+	// Without DNS as well, unless an answer of DNS is known.
+	s.Fail("mdns.local.", dnsmessage.RCodeRefused)
+	if _, got := find(sys.find, "mdns.local"); got != "10.5.5.5" {
+		t.Errorf("without DNS: %s", got)
+	}
+	if _, err := sys.find(context.Background(), "mdns.local", true); err == nil || NotFound(err) || asked != 3 {
+		t.Errorf("got %v, asked %d times", err, asked)
+	}
 	// A hosts file that comes, and one that changes, count at the next question.
 	for _, addr := range []string{"10.7.7.7", "10.7.7.78"} {
 		if err := os.WriteFile(hosts, []byte(addr+" gone.test\n"), 0o600); err != nil {

@@ -166,8 +166,8 @@ func (n *Name) settle(f Finding, err error) (changed bool) {
 				n.families[family] = now.Add(wait)
 			}
 		}
-		if n.failures > 0 || before != nil && before.Err != nil {
-			n.r.opt.Logf("dns: %s: %s, after %d failures", n.text, describe(f.Records), n.failures)
+		if n.failures > 0 || before != nil && before.Err != nil { // it is well again
+			n.r.opt.Logf("dns: %s: %s again", n.text, describe(f.Records))
 		}
 		n.learned, n.fresh, n.failures = now, now.Add(wait), 0
 		if list := merged(f, before, keep); !sameRecords(before, list) {
@@ -183,7 +183,7 @@ func (n *Name) settle(f Finding, err error) (changed bool) {
 		changed = n.fail(before, err)
 	default:
 		if n.failures++; n.failures == 1 {
-			n.r.opt.Logf("dns: %v; what was known before stays in use for %v at most", err, n.r.opt.Stale)
+			n.r.opt.Logf("dns: %v%s", err, n.fallback(before))
 		}
 		wait = min(failedAgain<<min(n.failures-1, 8), failedLongest)
 		if before == nil || before.Err != nil || now.Sub(n.fresh) > n.r.opt.Stale {
@@ -194,6 +194,14 @@ func (n *Name) settle(f Finding, err error) (changed bool) {
 		n.schedule(wait)
 	}
 	return changed
+}
+
+// fallback tells the log what is used while nobody answers.
+func (n *Name) fallback(before *Answer) string {
+	if before == nil || before.Err != nil {
+		return "; no address is known"
+	}
+	return fmt.Sprintf("; %s stays in use for %v at most", describe(before.Records), n.r.opt.Stale)
 }
 
 // fail makes err the answer, and says whether there was a good one, or none, before.

@@ -22,7 +22,7 @@ type SystemOptions struct {
 	Refresh time.Duration
 	// Hosts and ResolvConf are paths, for tests; default /etc/hosts and /etc/resolv.conf.
 	Hosts, ResolvConf string
-	// Ask asks the system for what DNS does not know; nil: its resolver. Not used with Servers.
+	// Ask asks the system for what DNS does not know, or cannot be asked for; nil: its resolver. Not used with Servers.
 	Ask func(ctx context.Context, name string) ([]netip.Addr, error)
 }
 
@@ -80,13 +80,13 @@ func (s *system) find(ctx context.Context, name string, known bool) (Finding, er
 			}
 		}
 	}
-	if failure != nil {
-		return f, failure
-	}
 	if len(s.opt.Servers) == 0 {
 		if addrs, e := s.opt.Ask(ctx, name); e == nil && len(addrs) > 0 {
 			return s.local(addrs), nil
 		}
+	}
+	if failure != nil {
+		return f, failure
 	}
 	return f, err
 }
