@@ -315,7 +315,7 @@ func TestClocksOfDiscovered(t *testing.T) {
 	d.servers(u, silent)
 	post(quick).wantFault(t, fault.HeadTimeout)
 	d.servers(u, well)
-	if quick.present() == u.present() || quick.present() != quick.present() {
+	if first := quick.present(); first == u.present() || first != quick.present() {
 		t.Fatal("the copy has no clocks of its own, or another set of nodes every time")
 	}
 	post(u).want(t, 200, "ok")
