@@ -72,11 +72,12 @@ type service struct {
 	version atomic.Pointer[Upstream]
 	known   chan struct{} // closed when the first question has been answered, in whatever way
 
-	// The config goroutine's.
-	shown *dns.Answer // what version was made of
-	key   string      // "" unless it is in force
-
-	closing sync.Once
+	mu        sync.Mutex  // of what follows; Close does not come from the config goroutine
+	shown     *dns.Answer // what version was made of
+	key       string      // of the document, once it is in force
+	published bool
+	withdrawn bool
+	closed    bool
 }
 
 // timedVersion is a version and the copy of it with other clocks.
@@ -179,14 +180,19 @@ func (s *service) nodes() []resource.Node {
 
 // update puts the version with the present nodes in the place of the last one. Exchanges that have begun end with the nodes that they have.
 func (s *service) update() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	answer := s.name.Answer()
-	if answer == nil || answer == s.shown {
+	if s.closed || answer == nil || answer == s.shown {
 		return
 	}
 	first, before := s.shown == nil, s.version.Load()
 	s.shown = answer
 	if first {
 		defer close(s.known)
+	}
+	if s.withdrawn {
+		defer s.forget()
 	}
 	if len(answer.Records) == 0 && len(before.nodes) == 0 {
 		return
@@ -197,9 +203,11 @@ func (s *service) update() {
 		return
 	}
 	s.version.Store(v)
-	v.Publish(s.key)
+	if !s.withdrawn {
+		v.Publish(s.key)
+		s.hub.logf("%s: %s has %d nodes now%s", s.key, s.name, len(v.nodes), changes(before, v))
+	}
 	before.Close()
-	s.hub.logf("%s: %s has %d nodes now%s", s.key, s.name, len(v.nodes), changes(before, v))
 }
 
 // changes is a few of the nodes that came and went, for the log.
@@ -233,35 +241,55 @@ func changes(before, after *Upstream) string {
 }
 
 func (s *service) publish(key string) {
+	s.mu.Lock()
 	s.key = key
 	s.version.Load().Publish(key)
-	if s.name == nil {
+	if s.name == nil || s.published {
+		s.mu.Unlock()
 		return
 	}
+	s.published = true
 	s.hub.mu.Lock()
 	s.hub.services[s] = struct{}{}
 	s.hub.mu.Unlock()
 	s.name.Watch()
+	s.mu.Unlock()
 	s.update() // what was learned since it was compiled
 }
 
+// withdraw ends the updates. Exchanges may still wait for the first one, so that one comes.
 func (s *service) withdraw() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.withdrawn = true
 	s.version.Load().Withdraw()
-	s.hub.mu.Lock()
-	_, published := s.hub.services[s]
-	delete(s.hub.services, s)
-	s.hub.mu.Unlock()
-	if published {
-		s.name.Unwatch()
+	if s.shown != nil {
+		s.forget()
 	}
 }
 
+// forget takes s out of what is updated. The lock is held.
+func (s *service) forget() {
+	if !s.published {
+		return
+	}
+	s.published = false
+	s.hub.mu.Lock()
+	delete(s.hub.services, s)
+	s.hub.mu.Unlock()
+	s.name.Unwatch()
+}
+
 func (s *service) close() {
-	s.closing.Do(func() {
-		s.withdraw()
-		s.version.Load().Close()
-		s.release()
-	})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	s.forget()
+	s.version.Load().Close()
+	s.release()
 }
 
 func (s *service) release() {

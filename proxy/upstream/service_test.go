@@ -22,6 +22,7 @@ import (
 type directory struct {
 	*rig
 	ns   *dnstest.Server
+	dns  *dns.Client
 	todo chan func()
 }
 
@@ -29,7 +30,8 @@ func newDirectory(t testing.TB) *directory {
 	d := &directory{rig: newRig(t), ns: dnstest.Start(t), todo: make(chan func())}
 	// TTLs of tests are 0: an answer holds for a moment.
 	o := dns.Options{MinTTL: 10 * time.Millisecond, Stale: time.Hour, Changed: d.hub.Discovered}
-	o.Source = dns.Services(&dns.Client{Servers: []string{d.ns.Addr()}, Timeout: 30 * time.Second})
+	d.dns = &dns.Client{Servers: []string{d.ns.Addr()}, Timeout: 30 * time.Second}
+	o.Source = dns.Services(d.dns)
 	d.hub.Discover(DiscoveryOptions{DNS: dns.New(o)})
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -282,6 +284,7 @@ func nodesOfServers(list ...*server) (out []string) {
 // TestFirstAnswer: the requests of the first moments wait for it, as long as connecting may take, and a failure is an answer.
 func TestFirstAnswer(t *testing.T) {
 	d := newDirectory(t)
+	d.dns.Timeout, d.dns.Rounds = 100*time.Millisecond, 100 // questions that get no answer are repeated
 	s := says(t, "ok")
 	d.ns.Silence(func(string, dnsmessage.Type) bool { return true })
 	u := d.discovered(fmt.Sprintf("here.test:%d", s.port), nil, nil)
@@ -290,8 +293,22 @@ func TestFirstAnswer(t *testing.T) {
 	if !u.Same(short) || short.Name() != "test" {
 		t.Error("the copy with other clocks is another upstream")
 	}
-	d.ns.Fail("gone.test.", dnsmessage.RCodeNameError)
 	d.ns.Silence(nil)
+	// Who waits at an upstream that was replaced meanwhile is served as well.
+	d.ns.Silence(func(name string, _ dnsmessage.Type) bool { return name == "late.test." })
+	late := fmt.Sprintf("late.test:%d", s.port)
+	old := d.discovered(late, nil, nil)
+	done := make(chan result)
+	go func() { done <- get(old) }()
+	eventually(t, "the question", func() bool { return d.ns.Asked("late.test.") > 0 })
+	next := d.discovered(late, nil, nil)
+	d.config(old.Withdraw)
+	d.ns.Set("late.test.", dnstest.A("127.0.0.1", 0))
+	d.ns.Silence(nil)
+	(<-done).want(t, 200, "ok")
+	get(next).want(t, 200, "ok")
+
+	d.ns.Fail("gone.test.", dnsmessage.RCodeNameError)
 	get(d.discovered("gone.test", nil, nil)).wantFault(t, fault.NoEndpoint)
 
 	d.ns.Fail("broken.test.", dnsmessage.RCodeServerFailure)
