@@ -20,6 +20,10 @@ const (
 	maxLogBuffer         = 64 * MiB
 	minConfigs           = 1536 * KiB // what every other request of the Admin API may have
 	minDNSRefresh        = Duration(time.Second)
+	minDNSTTL            = Duration(100 * time.Millisecond)
+	maxDNSTTL            = Duration(24 * time.Hour)
+	maxDNSStale          = Duration(7 * 24 * time.Hour)
+	maxNameServers       = 8
 )
 
 // checker collects what is wrong with the values of a decoded Config.
@@ -241,6 +245,12 @@ func (k checker) upstream() {
 	if u.DNSRefresh < minDNSRefresh {
 		k.add("upstream.dns_refresh", fmt.Sprintf("expected at least %s, got %s", minDNSRefresh, u.DNSRefresh))
 	}
+	k.nameServers("upstream.dns_servers", u.DNSServers)
+	k.duration("upstream.dns_min_ttl", u.DNSMinTTL, minDNSTTL, maxDNSTTL)
+	k.duration("upstream.dns_max_ttl", u.DNSMaxTTL, u.DNSMinTTL, maxDNSTTL)
+	k.duration("upstream.dns_stale", u.DNSStale, 0, maxDNSStale)
+	k.prefixes("upstream.allow_addresses", u.AllowAddresses)
+	k.nameServers("discovery.dns.servers", k.c.Discovery.DNS.Servers)
 }
 
 // pluginNames checks a list of names of plugins; which plugins there are is known to others.
@@ -280,6 +290,34 @@ func ParsePrefixes(list []string) ([]netip.Prefix, error) {
 		out[i] = p
 	}
 	return out, nil
+}
+
+// ParseNameServer reads an address of a name server; its port is 53 unless the text has one.
+func ParseNameServer(s string) (netip.AddrPort, error) {
+	if ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")); err == nil {
+		return netip.AddrPortFrom(ip, 53), nil
+	}
+	if at, err := netip.ParseAddrPort(s); err == nil && at.Port() > 0 {
+		return at, nil
+	}
+	return netip.AddrPort{}, fmt.Errorf(`expected the address of a name server such as "10.0.0.2" or "127.0.0.1:8600", got %q`, s)
+}
+
+func (k checker) nameServers(key string, list []string) {
+	if len(list) > maxNameServers {
+		k.add(key, fmt.Sprintf("expected at most %d name servers, got %d", maxNameServers, len(list)))
+	}
+	for i, s := range list {
+		if _, err := ParseNameServer(s); err != nil {
+			k.add(indexKey(key, i), err.Error())
+		}
+	}
+}
+
+func (k checker) duration(key string, d, low, high Duration) {
+	if d < low || d > high {
+		k.add(key, fmt.Sprintf("expected %s to %s, got %s", low, high, d))
+	}
 }
 
 func (k checker) prefixes(key string, list []string) {

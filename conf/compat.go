@@ -37,6 +37,8 @@ type Compat struct {
 	APISIXServerHeader     Toggle `toml:"apisix_server_header"`
 	GlobalTwinsStop        Toggle `toml:"global_twins_stop"`
 	BreakerNoRetryAfter    Toggle `toml:"breaker_no_retry_after"`
+	UndiscoveredUpstreams  Toggle `toml:"undiscovered_upstreams"`
+	RefusedNodes           Toggle `toml:"refused_nodes"`
 
 	// AcceptInert names plugins that APISIX has and Headgate has not: documents that use them are stored, and the plugins do not run.
 	AcceptInert []string `toml:"accept_inert"`
@@ -70,13 +72,17 @@ const (
 	GlobalTwinsStop Switch = "global_twins_stop"
 	// BreakerNoRetryAfter leaves Retry-After out of what api-breaker answers without a scope.
 	BreakerNoRetryAfter Switch = "breaker_no_retry_after"
+	// UndiscoveredUpstreams accepts upstreams whose discovery_type is not configured; they have no nodes.
+	UndiscoveredUpstreams Switch = "undiscovered_upstreams"
+	// RefusedNodes accepts nodes with an address that is not dialled (see Upstream.AllowAddresses); requests to them fail.
+	RefusedNodes Switch = "refused_nodes"
 )
 
 // Switches lists every Switch, in the order of the file.
 func Switches() []Switch {
 	return []Switch{
 		UpstreamRawPath, ForwardedForFromAnyone, UnverifiedUpstreamTLS, SSLKeyMismatch, HTMLErrorPages, ConnectionNamedHeaders,
-		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader, GlobalTwinsStop, BreakerNoRetryAfter,
+		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader, GlobalTwinsStop, BreakerNoRetryAfter, UndiscoveredUpstreams, RefusedNodes,
 	}
 }
 
@@ -115,6 +121,10 @@ func (c Compat) toggle(s Switch) Toggle {
 		return c.GlobalTwinsStop
 	case BreakerNoRetryAfter:
 		return c.BreakerNoRetryAfter
+	case UndiscoveredUpstreams:
+		return c.UndiscoveredUpstreams
+	case RefusedNodes:
+		return c.RefusedNodes
 	}
 	return ToggleOff
 }

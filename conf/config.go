@@ -53,6 +53,7 @@ type Config struct {
 	AccessLog AccessLog `toml:"access_log"`
 	Audit     Audit     `toml:"audit"`
 	Upstream  Upstream  `toml:"upstream"`
+	Discovery Discovery `toml:"discovery"`
 
 	ProxyCache ProxyCache `toml:"proxy_cache"`
 
@@ -187,8 +188,23 @@ type Upstream struct {
 	KeepaliveRequests int      `toml:"keepalive_requests"`
 	RetryBudget       int      `toml:"retry_budget"` // percent of the requests
 	MaxResponseHeader Size     `toml:"max_response_header"`
-	DNSRefresh        Duration `toml:"dns_refresh"`
+	DNSServers        []string `toml:"dns_servers"` // asked for the names of nodes; empty = those of /etc/resolv.conf
+	DNSMinTTL         Duration `toml:"dns_min_ttl"`
+	DNSMaxTTL         Duration `toml:"dns_max_ttl"`
+	DNSRefresh        Duration `toml:"dns_refresh"`      // of answers without a TTL
+	DNSStale          Duration `toml:"dns_stale"`        // how long an answer that cannot be renewed is used
+	AllowAddresses    []string `toml:"allow_addresses"`  // CIDRs that are dialled although they are link-local or the like
 	UpgradeLifetime   Duration `toml:"upgrade_lifetime"` // of a WebSocket or the like; 0 = no limit
+}
+
+// Discovery is where upstreams with a discovery_type find their nodes (contract section 3.6).
+type Discovery struct {
+	DNS DiscoveryDNS `toml:"dns"`
+}
+
+// DiscoveryDNS is that of discovery_type "dns".
+type DiscoveryDNS struct {
+	Servers []string `toml:"servers"` // addresses, with a port unless it is 53; empty = upstreams cannot be discovered
 }
 
 // Default returns what runs without a file. Nothing in it is shared between calls.
@@ -263,8 +279,14 @@ func Default() *Config {
 			KeepaliveRequests: 1000,
 			RetryBudget:       20,
 			MaxResponseHeader: 32 * KiB,
+			DNSServers:        []string{},
+			DNSMinTTL:         Duration(time.Second),
+			DNSMaxTTL:         Duration(5 * time.Minute),
 			DNSRefresh:        Duration(30 * time.Second),
+			DNSStale:          Duration(time.Hour),
+			AllowAddresses:    []string{},
 		},
+		Discovery:  Discovery{DNS: DiscoveryDNS{Servers: []string{}}},
 		ProxyCache: ProxyCache{CacheTTL: Duration(10 * time.Second), Zones: defaultZones()},
 	}
 }

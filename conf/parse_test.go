@@ -131,6 +131,16 @@ func TestParseProblems(t *testing.T) {
 		`x.toml:17: access_log.flush_interval: expected more than 0s, got 0s`,
 		`x.toml:19: upstream.keepalive_requests: expected 1 to 1073741824, got 0`,
 		`x.toml:20: upstream.dns_refresh: expected at least 1s, got 10ms`)
+	f("name servers",
+		"[upstream]\ndns_servers=['10.0.0.2','[fd00::2]:5353','fd00::3','dns.test','10.0.0.2:0','1.1.1.1:53x']\ndns_min_ttl='1ms'\ndns_max_ttl='25h'\ndns_stale='-1s'\nallow_addresses=['169.254.0.0/16','x']\n[discovery.dns]\nservers=['[::1]','']\n",
+		`x.toml:2: upstream.dns_servers[3]: expected the address of a name server such as "10.0.0.2" or "127.0.0.1:8600", got "dns.test"`,
+		`x.toml:2: upstream.dns_servers[4]: expected the address of a name server such as "10.0.0.2" or "127.0.0.1:8600", got "10.0.0.2:0"`,
+		`x.toml:2: upstream.dns_servers[5]: expected the address of a name server such as "10.0.0.2" or "127.0.0.1:8600", got "1.1.1.1:53x"`,
+		`x.toml:3: upstream.dns_min_ttl: expected 100ms to 24h0m0s, got 1ms`,
+		`x.toml:4: upstream.dns_max_ttl: expected 1ms to 24h0m0s, got 25h0m0s`,
+		`x.toml:5: upstream.dns_stale: expected a duration such as "60s" or "200ms", got "-1s"`,
+		`x.toml:6: upstream.allow_addresses[1]: expected an address range such as "10.0.0.0/8" or an IP address, got "x"`,
+		`x.toml:8: discovery.dns.servers[1]: expected the address of a name server such as "10.0.0.2" or "127.0.0.1:8600", got ""`)
 	f("inline resources",
 		"[[routes]]\nuri='/a'\n[[routes]]\nid='a'\n[[routes]]\nid='a'\n[[routes]]\nid='a/b'\n[[routes]]\nid = 5\n since = 2020-01-01\n[routes.plugins.x]\nn = inf\n",
 		`x.toml:1: routes[0].id: expected an id of 1 to 64 letters, digits, - _ or . (or a positive whole number)`,

@@ -126,7 +126,9 @@ func apisixName(name string) string {
 	case "data_encryption":
 		return "store.encryption"
 	case "dns_resolver_valid":
-		return "upstream.dns_refresh"
+		return "upstream.dns_max_ttl"
+	case "dns_resolver":
+		return "upstream.dns_servers"
 	}
 	return ""
 }

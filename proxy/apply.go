@@ -163,6 +163,8 @@ func (a *Applier) run(ctx context.Context) {
 				a.logf("following the store: %v; trying again in %v", err, catchUpEvery)
 				a.again = time.After(catchUpEvery)
 			}
+		case <-a.compiler.NodeNews():
+			a.compiler.UpdateNodes()
 		case <-tick.C:
 			if pending := a.compiler.Collect(a.offload.Do); pending != a.pending {
 				a.mu.Lock()

@@ -245,7 +245,7 @@ func explainFile(file string, description []byte, stderr io.Writer) (*proxy.Expl
 	}
 	defer pool.Close(time.Second)
 	live := &snapshot.Live{}
-	compiler, hub, err := newCompiler(c, live, p.meter, func(string, *fault.Fault, error) {}, checkOptions(c))
+	compiler, hub, err := newCompiler(c, live, p.meter, func(string, *fault.Fault, error) {}, checkOptions(c), nil)
 	if err != nil {
 		return nil, err
 	}

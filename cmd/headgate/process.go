@@ -135,7 +135,7 @@ func (p *process) openParts(ctx context.Context, c *conf.Config, in *inheritance
 		return err
 	}
 	live := &snapshot.Live{}
-	if p.compiler, p.hub, err = newCompiler(c, live, p.meter, p.connectFailed(), p.pluginOptions(c)); err != nil {
+	if p.compiler, p.hub, err = newCompiler(c, live, p.meter, p.connectFailed(), p.pluginOptions(c), p.logf); err != nil {
 		return err
 	}
 	p.hub.WatchBreakers(upstream.BreakerOptions{Meter: p.meter, Logf: p.logf, Audit: p.audit.line})
@@ -155,8 +155,8 @@ func (p *process) openParts(ctx context.Context, c *conf.Config, in *inheritance
 	return err
 }
 
-// newCompiler makes the compiler of c and the hub that its upstreams use. live shows an empty snapshot afterwards.
-func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed func(string, *fault.Fault, error), o plugins.Options) (*snapshot.Compiler, *upstream.Hub, error) {
+// newCompiler makes the compiler of c and the hub that its upstreams use. live shows an empty snapshot afterwards. logf is nil for a trial.
+func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed func(string, *fault.Fault, error), o plugins.Options, logf func(string, ...any)) (*snapshot.Compiler, *upstream.Hub, error) {
 	mode, err := route.ParseMode(c.Gateway.Router)
 	if err != nil {
 		return nil, nil, err
@@ -169,7 +169,10 @@ func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed 
 	if err != nil {
 		return nil, nil, err
 	}
-	hub := upstream.NewHub(upstream.NewResolver(c.Upstream.DNSRefresh.Std()), failed)
+	hub, err := newHub(c, m, failed, logf)
+	if err != nil {
+		return nil, nil, err
+	}
 	compiler, err := snapshot.NewCompiler(live, snapshot.Options{
 		Kinds: plugins.List(o), Hub: hub, Meter: m, Defaults: defaults, Mode: mode,
 		CountAll: !c.Compat.On(conf.CountOnlyWithPlugin), Inert: c.Compat.AcceptInert, LookupEnv: os.LookupEnv, TLS: certificates,

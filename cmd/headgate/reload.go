@@ -78,7 +78,8 @@ func restartNeeded(now, next *conf.Config) []string {
 		a, b any
 	}{
 		{"gateway", a.Gateway, b.Gateway}, {"admin", a.Admin, b.Admin}, {"metrics", a.Metrics, b.Metrics}, {"control", a.Control, b.Control},
-		{"status", a.Status, b.Status}, {"audit", a.Audit, b.Audit}, {"compat", a.Compat, b.Compat}, {"store", a.Store, b.Store}, {"access_log", a.AccessLog, b.AccessLog}, {"upstream", a.Upstream, b.Upstream},
+		{"status", a.Status, b.Status}, {"audit", a.Audit, b.Audit}, {"compat", a.Compat, b.Compat}, {"store", a.Store, b.Store},
+		{"access_log", a.AccessLog, b.AccessLog}, {"upstream", a.Upstream, b.Upstream}, {"discovery", a.Discovery, b.Discovery},
 		{"proxy_cache", a.ProxyCache, b.ProxyCache},
 	} {
 		va, vb := reflect.ValueOf(section.a), reflect.ValueOf(section.b)
@@ -207,7 +208,7 @@ func tryDocuments(c *conf.Config, docs map[string][]byte, assume bool) error {
 		return err
 	}
 	defer pool.Close(time.Second)
-	compiler, hub, err := newCompiler(c, &snapshot.Live{}, m, func(string, *fault.Fault, error) {}, checkOptions(c))
+	compiler, hub, err := newCompiler(c, &snapshot.Live{}, m, func(string, *fault.Fault, error) {}, checkOptions(c), nil)
 	if err != nil {
 		return err
 	}

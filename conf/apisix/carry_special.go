@@ -175,6 +175,30 @@ func trusted(im *importer, at string, v any) string {
 	return ""
 }
 
+// nameServers carries a list of name servers. Those that are named by a name cannot be asked for anything.
+func nameServers(key string) rule {
+	return func(im *importer, at string, v any) string {
+		if v == nil {
+			return ""
+		}
+		items, why := list(v)
+		if why == "" {
+			im.set(key, at, items)
+		}
+		return why
+	}
+}
+
+// resolverValid carries the TTL that stands in the place of every other.
+func resolverValid(im *importer, at string, v any) string {
+	for _, key := range []string{"upstream.dns_min_ttl", "upstream.dns_max_ttl", "upstream.dns_refresh"} {
+		if why := span(key)(im, at, v); why != "" {
+			return why
+		}
+	}
+	return ""
+}
+
 func maxBody(im *importer, at string, v any) string {
 	if s, _ := scalar(v); s == "0" {
 		return "0 lifts the limit in APISIX; here there is always one, set gateway.max_body_size"

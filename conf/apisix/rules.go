@@ -13,6 +13,8 @@ const (
 	fromEnviron  = "comes from the environment, which cannot set this kind of value: write it by hand"
 	wrongType    = "has a value of another type than APISIX takes"
 	resolverNote = "names are looked up as the system is configured (/etc/resolv.conf)"
+	noDiscovery  = "service discovery other than DNS is not there"
+	dnsOrder     = "SRV records are looked for first, then A, then AAAA"
 )
 
 // rules are the keys of config.yaml that mean something here, or need a reason of their own.
@@ -30,7 +32,9 @@ func rules() map[string]rule {
 		"apisix.router.http":                             text("gateway.router"),
 		"apisix.router.ssl":                              only("certificates are found by server name", "radixtree_sni"),
 		"apisix.proxy_mode":                              only(noStream, "http"),
-		"apisix.dns_resolver_valid":                      span("upstream.dns_refresh"),
+		"apisix.dns_resolver_valid":                      resolverValid,
+		"apisix.dns_resolver":                            nameServers("upstream.dns_servers"),
+		"discovery.dns.servers":                          nameServers("discovery.dns.servers"),
 		"apisix.enable_http2":                            flag("gateway.tls.http2"),
 		"apisix.ssl.enable":                              ignored, // sslListen
 		"apisix.ssl.listen":                              sslListen,
@@ -97,12 +101,16 @@ func rules() map[string]rule {
 		noLua:        {"nginx_config.http.lua_shared_dict", "nginx_config.meta", "apisix.extra_lua_path", "apisix.extra_lua_cpath", "apisix.lua_module_hook", "apisix.lru", "wasm", "ext-plugin"},
 		noAdminTLS:   {"deployment.admin.https_admin", "deployment.admin.admin_api_mtls"},
 		onePlane:     {"apisix.enable_reuseport", "nginx_config.worker_processes", "nginx_config.enable_cpu_affinity", "apisix.worker_startup_time_threshold", "apisix.events"},
-		resolverNote: {"apisix.dns_resolver", "apisix.resolver_timeout", "apisix.enable_resolv_search_opt"},
-		"the watch of etcd ends and recovers by itself":                     {"deployment.etcd.watch_timeout", "deployment.etcd.resync_delay", "deployment.etcd.health_check_timeout"},
-		"cipher suites are chosen by the TLS library":                       {"apisix.ssl.ssl_ciphers"},
-		"the PROXY protocol is not understood":                              {"apisix.proxy_protocol"},
-		"Headgate has no dashboard inside":                                  {"deployment.admin.enable_admin_ui"},
-		"service discovery other than DNS is not there":                     {"discovery"},
+		resolverNote: {"apisix.resolver_timeout", "apisix.enable_resolv_search_opt"},
+		"the watch of etcd ends and recovers by itself": {"deployment.etcd.watch_timeout", "deployment.etcd.resync_delay", "deployment.etcd.health_check_timeout"},
+		"cipher suites are chosen by the TLS library":   {"apisix.ssl.ssl_ciphers"},
+		"the PROXY protocol is not understood":          {"apisix.proxy_protocol"},
+		"Headgate has no dashboard inside":              {"deployment.admin.enable_admin_ui"},
+		noDiscovery: {
+			"discovery.consul", "discovery.consul_kv", "discovery.eureka", "discovery.kubernetes", "discovery.nacos", "discovery.tars",
+		},
+		dnsOrder: {"discovery.dns.order"},
+		"name the servers in discovery.dns.servers":                         {"discovery.dns.resolv_conf"},
 		"metrics are always current":                                        {"plugin_attr.prometheus.refresh_interval"},
 		"the environment is Headgate's own, name nothing here":              {"nginx_config.envs"},
 		"the log goes to the standard error output":                         {"nginx_config.error_log", "nginx_config.error_log_level"},

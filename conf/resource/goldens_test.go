@@ -26,7 +26,6 @@ type golden struct {
 
 // differs lists the recorded answers that are not ours, each with the reason.
 var differs = map[string]string{
-	"admin/upstream-schema/discovery-dns":   "service discovery is refused in this version",
 	"admin/route-schema/filter_func-syntax": "Lua is refused without being parsed",
 	"router/vars/filter_func":               "Lua is refused",
 	"admin/ssls/short-cert":                 "of two mistakes the first one by name is told",

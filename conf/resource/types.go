@@ -67,7 +67,7 @@ type Upstream struct {
 	KeepalivePool  *KeepalivePool // nil: the gateway's default
 	TLS            *TLS
 	Checks         *Checks // nil when absent
-	// Discovery, which Validate refuses in this version.
+	// ServiceName stands in the place of Nodes: the name by which DiscoveryType knows them. Without it DiscoveryType has no meaning.
 	ServiceName, DiscoveryType string
 }
 

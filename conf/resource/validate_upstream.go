@@ -28,9 +28,6 @@ func checkUpstream(doc map[string]any, env Env) *Error {
 		}
 		return Invalid(badConfiguration + f.err.Error())
 	}
-	if has(doc, "discovery_type") || has(doc, "service_name") {
-		return Invalid("'discovery_type' is not supported in this version: list the servers in 'nodes'; host names are resolved")
-	}
 	if err := checkUpstreamTLS(doc["tls"], env); err != nil {
 		return err
 	}

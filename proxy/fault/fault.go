@@ -70,8 +70,10 @@ var (
 	MissingPluginConfig = &Fault{"missing_plugin_config", Gateway, 503, Never}
 	MissingGroup        = &Fault{"missing_consumer_group", Gateway, 503, Never}
 	UnknownNode         = &Fault{"unknown_node_address", Gateway, 503, Unsent}
-	AllTried            = &Fault{"all_endpoints_tried", Gateway, 502, Never}
-	RetryDeadline       = &Fault{"retry_deadline", Gateway, 502, Never}
+	// RefusedNode: the node has no address that may be dialled.
+	RefusedNode   = &Fault{"refused_node_address", Gateway, 503, Unsent}
+	AllTried      = &Fault{"all_endpoints_tried", Gateway, 502, Never}
+	RetryDeadline = &Fault{"retry_deadline", Gateway, 502, Never}
 	// Quarantined: an operator has shut the route, or all that it could send to.
 	Quarantined = &Fault{"quarantined", Gateway, 503, Never}
 	Panic       = &Fault{"panic", Gateway, 500, Never}
@@ -107,7 +109,8 @@ var (
 func All() []*Fault {
 	return []*Fault{
 		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
-		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, AllTried, RetryDeadline, Quarantined, Panic, EndpointsBusy, NoUpstreamSocket,
+		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, RefusedNode, AllTried, RetryDeadline,
+		Quarantined, Panic, EndpointsBusy, NoUpstreamSocket,
 		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
 		BadBody, ReadTimeout, FirstContentTimeout, TotalTimeout,
 	}

@@ -37,6 +37,8 @@ const (
 	BreakerTransitions  = OwnPrefix + "breaker_transitions_total"
 	BreakerForced       = OwnPrefix + "breaker_forced_total"
 	Quarantine          = OwnPrefix + "quarantine_until_seconds"
+	DNSResolutions      = OwnPrefix + "dns_resolutions_total"
+	DNSOldestAnswer     = OwnPrefix + "dns_oldest_answer_seconds"
 )
 
 // LatencyBuckets returns the upper bounds of the latency histograms in milliseconds (contract section 5). The caller owns the slice.
@@ -83,5 +85,7 @@ func known() []description {
 		{BreakerTransitions, counterKind, "Changes of such a state, by the state that it became."},
 		{BreakerForced, counterKind, "Requests that went to a broken branch or endpoint because no other was left."},
 		{Quarantine, gaugeKind, "When a quarantine ends, in seconds since 1970; one series for each in force."},
+		{DNSResolutions, counterKind, "Questions for the addresses of nodes (resolver nodes or discovery) by result: ok, not_found, timeout, failed."},
+		{DNSOldestAnswer, gaugeKind, "Age in seconds of the oldest answer about names of nodes that is in use."},
 	}
 }

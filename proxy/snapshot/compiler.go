@@ -138,6 +138,13 @@ func newKind(k phase.Kind, number uint8) (*kind, error) {
 // Forget gives up the latest version of a document that was left out: it is not tried again.
 func (c *Compiler) Forget(key string) { delete(c.left, key) }
 
+// NodeNews has something to read when UpdateNodes has something to do.
+func (c *Compiler) NodeNews() <-chan struct{} { return c.opt.Hub.News() }
+
+// UpdateNodes gives upstreams whose nodes are discovered those that there are now. No snapshot changes: each such upstream has its own
+// pointer to a set of nodes, which an exchange follows once.
+func (c *Compiler) UpdateNodes() { c.opt.Hub.UpdateNodes() }
+
 // Collect closes what no exchange uses any more and returns how many former snapshots still have readers. Closing may take its
 // time, so each piece goes through run.
 func (c *Compiler) Collect(run func(func())) (pending int) {

@@ -161,6 +161,7 @@ func (b *builder) inline(doc *resource.Upstream, part, name string) (*upstream.U
 		b.p.inline = map[string]*upstream.Upstream{}
 	}
 	b.p.inline[part], b.p.unit = u, b.unit
+	b.st.warnUndiscovered(b.p.keyOf(part), u)
 	return u.WithTimeout(b.timeout), nil
 }
 

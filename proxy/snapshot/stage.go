@@ -396,7 +396,15 @@ func (st *Stage) compileShared(key string, value []byte) error {
 		return fmt.Errorf("%s: %w", key, err)
 	}
 	st.upstreams[key] = &shared{Upstream: u, key: key}
+	st.warnUndiscovered(key, u)
 	return nil
+}
+
+// warnUndiscovered warns of an upstream that is accepted and can serve nobody.
+func (st *Stage) warnUndiscovered(key string, u *upstream.Upstream) {
+	if u.Undiscovered() {
+		st.warn("%s: its nodes are left to a discovery that is not configured here, so it has none (compat.undiscovered_upstreams)", key)
+	}
 }
 
 // get returns a document as it will be after the change, nil when there will be none.

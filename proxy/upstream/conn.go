@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"headgate/proxy/fault"
 	"headgate/proxy/netpoll"
 	"headgate/proxy/phase"
+	"headgate/proxy/upstream/dns"
 )
 
 // conn is one connection to an endpoint. It has no read buffer: a response is read into the exchange that asked for it, so that an idle
@@ -38,6 +40,9 @@ type conn struct {
 	presence *netpoll.Presence
 	// upload is the request body that is still leaving, nil when none is.
 	upload *upload
+	// remote is the address that was dialled; from is the answer of the resolver that had it last, nil for a node that is an address.
+	remote netip.Addr
+	from   *dns.Answer
 }
 
 func (c *conn) Read(p []byte) (int, error) {

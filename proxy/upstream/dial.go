@@ -17,17 +17,20 @@ import (
 
 // dialer opens connections to one endpoint.
 type dialer struct {
-	host     string
-	port     string
-	tls      *tls.Config // nil = plain
-	resolver *Resolver
-	failed   func(endpoint string, f *fault.Fault, err error)
+	place
+	host   string
+	port   string
+	tls    *tls.Config // nil = plain
+	failed func(endpoint string, f *fault.Fault, err error)
 }
 
 // connect resolves, dials and shakes hands, all before ctx ends; the handshake takes no longer than handshake, when that is not 0.
 func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *fault.Fault) {
-	addrs, err := d.resolver.lookup(ctx, d.host)
-	if err != nil {
+	addrs, from, err := d.addresses(ctx)
+	switch {
+	case errors.Is(err, errRefused):
+		return nil, d.report(fault.RefusedNode, err)
+	case err != nil:
 		return nil, d.report(fault.UnknownNode, err)
 	}
 	nc, err := d.dialOne(ctx, addrs)
@@ -40,7 +43,7 @@ func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *
 		}
 		return nil, d.report(fault.ConnectFailed, err)
 	}
-	c := &conn{socket: netpoll.NewConn(nc)}
+	c := &conn{socket: netpoll.NewConn(nc), remote: remoteOf(nc), from: from}
 	c.Conn = c.socket
 	if c.fd, err = descriptor(nc); err != nil {
 		_ = nc.Close()
@@ -67,25 +70,76 @@ func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *
 	return c, nil
 }
 
-// minShare is the least time that one address of several gets before the next one is tried.
-const minShare = 250 * time.Millisecond
+const (
+	// nextAddress is how long an address has for itself before the next one is tried beside it (RFC 8305 section 5).
+	nextAddress = 250 * time.Millisecond
+	// mostAddresses bounds how many addresses are tried for one connection.
+	mostAddresses = 8
+)
 
-// dialOne tries the addresses one after another until one answers. An address that does not answer takes its share of the time, no
-// more, so that the others get their turn.
-func (d *dialer) dialOne(ctx context.Context, addrs []netip.Addr) (nc net.Conn, err error) {
-	end, bounded := ctx.Deadline()
-	for i, a := range addrs {
+// dialOne connects to one of the addresses: to the first that answers, when they are tried one after another, the next one as soon as one has
+// failed or has kept silent for a while.
+func (d *dialer) dialOne(ctx context.Context, addrs []netip.Addr) (net.Conn, error) {
+	dial := func(ctx context.Context, a netip.Addr) (net.Conn, error) {
 		var nd net.Dialer
-		if others := len(addrs) - i; bounded && others > 1 {
-			now := time.Now()
-			nd.Deadline = now.Add(max(end.Sub(now)/time.Duration(others), minShare))
-		}
-		nc, err = nd.DialContext(ctx, "tcp", net.JoinHostPort(a.String(), d.port))
-		if err == nil || ctx.Err() != nil {
-			break
+		return nd.DialContext(ctx, "tcp", net.JoinHostPort(a.String(), d.port))
+	}
+	if len(addrs) == 1 {
+		return dial(ctx, addrs[0])
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	addrs = addrs[:min(len(addrs), mostAddresses)]
+	type outcome struct {
+		nc  net.Conn
+		err error
+	}
+	outcomes := make(chan outcome, len(addrs))
+	patience := time.NewTimer(nextAddress)
+	defer patience.Stop()
+	begun, ended := 0, 0
+	begin := func() {
+		if begun < len(addrs) {
+			a := addrs[begun]
+			begun++
+			go func() {
+				nc, err := dial(ctx, a)
+				outcomes <- outcome{nc, err}
+			}()
+			patience.Reset(nextAddress)
 		}
 	}
-	return nc, err
+	begin()
+	for {
+		select {
+		case o := <-outcomes:
+			ended++
+			if o.err == nil {
+				late := begun - ended
+				go func() { // who comes too late is closed
+					for range late {
+						if o := <-outcomes; o.err == nil {
+							_ = o.nc.Close()
+						}
+					}
+				}()
+				return o.nc, nil
+			}
+			if begin(); begun == ended {
+				return nil, o.err
+			}
+		case <-patience.C:
+			begin()
+		}
+	}
+}
+
+// remoteOf returns the address at the other end.
+func remoteOf(nc net.Conn) netip.Addr {
+	if a, ok := nc.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
 }
 
 func (d *dialer) report(f *fault.Fault, err error) *fault.Fault {

@@ -35,6 +35,7 @@ const maxExplained = 1000
 // Explain says where Forward would send x first, or the fault that it would return. Nothing changes: no turn is taken, no connection made.
 // With the rule ewma it is the node that is best now; Forward takes the better one of two at random.
 func (u *Upstream) Explain(x *phase.Exchange) (Explanation, *fault.Fault) {
+	u = u.present()
 	e := Explanation{Name: u.name, Type: balancer.KindOf(u.pick), Nodes: make([]ExplainedNode, 0, min(len(u.nodes), maxExplained))}
 	for i, n := range u.nodes {
 		if i == maxExplained {
@@ -62,4 +63,4 @@ func (u *Upstream) Explain(x *phase.Exchange) (Explanation, *fault.Fault) {
 }
 
 // Same says that u and o come from one compilation of one document, though their clocks may differ (see WithTimeout).
-func (u *Upstream) Same(o *Upstream) bool { return u.pick == o.pick }
+func (u *Upstream) Same(o *Upstream) bool { return u.pick == o.pick && u.service == o.service }

@@ -19,6 +19,7 @@ const (
 // endpoint is tried when nothing was sent, or when the method may be repeated; never the same endpoint twice, never once the head of an
 // answer was there. The fault of the last attempt is returned when none succeeded.
 func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
+	u = u.settled(x) // one set of nodes for the whole exchange
 	if len(u.nodes) == 0 {
 		return fault.NoEndpoint
 	}

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -20,6 +21,7 @@ import (
 	"headgate/conf/resource"
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
+	"headgate/proxy/upstream/dns"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -182,15 +184,23 @@ type rig struct {
 	t   testing.TB
 	hub *Hub
 	def Defaults
-	res *Resolver
-	srv *server // the first one of the last upstream
+	res *dns.Resolver
+	// names answers for names; nil: the system does.
+	names func(ctx context.Context, host string) ([]netip.Addr, error)
+	srv   *server // the first one of the last upstream
 
 	mu     sync.Mutex
 	faults []string // what the hub was told of failed connections
 }
 
 func newRig(t testing.TB) *rig {
-	r := &rig{t: t, res: NewResolver(time.Minute)}
+	r := &rig{t: t}
+	return r.open(dns.Options{Source: r.source, Stale: time.Hour})
+}
+
+// open makes the hub, with a resolver that works as o says.
+func (r *rig) open(o dns.Options) *rig {
+	r.res = dns.New(o)
 	r.def = Defaults{
 		Connect: 10 * time.Second, Send: 10 * time.Second, Read: 10 * time.Second, RetryBudget: 20, MaxHead: 32 << 10,
 		Pool: PoolOptions{Size: 16, IdleTimeout: time.Minute, MaxRequests: 1000}, TLS: TLSOptions{Verify: true},
@@ -200,8 +210,21 @@ func newRig(t testing.TB) *rig {
 		r.faults = append(r.faults, f.Code)
 		r.mu.Unlock()
 	})
-	t.Cleanup(r.hub.Close)
+	r.t.Cleanup(r.hub.Close)
 	return r
+}
+
+// source answers from names, for so long that nothing is asked twice.
+func (r *rig) source(ctx context.Context, host string, known bool) (dns.Finding, error) {
+	if r.names == nil {
+		return dns.System(dns.SystemOptions{Refresh: time.Minute})(ctx, host, known)
+	}
+	addrs, err := r.names(ctx, host)
+	f := dns.Finding{TTL: time.Minute}
+	for _, a := range addrs {
+		f.Records = append(f.Records, dns.Record{Addr: a.Unmap(), Weight: 1})
+	}
+	return f, err
 }
 
 // upstream compiles a document over the servers; edit changes it before.

@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"net/netip"
 
-	"headgate/balancer"
 	"headgate/conf/resource"
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
@@ -37,6 +37,9 @@ func (u *Upstream) check(doc *resource.Upstream, security TLSOptions, prev *Upst
 	spec.TLS = func(serverName string, verify bool) *tls.Config {
 		o := security
 		o.ServerName, o.Verify = serverName, verify
+		if _, err := netip.ParseAddr(serverName); err == nil && doc.ServiceName != "" {
+			o.ServerName = serviceIdentity(doc.ServiceName)
+		}
 		return o.config()
 	}
 	for _, n := range u.nodes {
@@ -53,34 +56,54 @@ func (u *Upstream) check(doc *resource.Upstream, security TLSOptions, prev *Upst
 	}
 }
 
-// inherit makes the nodes of u share what is under way at those of prev, which may be nil.
+// inherit makes the nodes of u share what is under way at those of prev, which may be nil, and leave alone who has asked for it.
 func (u *Upstream) inherit(prev *Upstream) {
 	if prev == nil {
 		return
 	}
-	old := make(map[string]*balancer.Endpoint, len(prev.nodes))
+	old := make(map[string]*node, len(prev.nodes))
 	for _, n := range prev.nodes {
-		old[n.ID()] = n.Endpoint
+		old[n.ID()] = n
 	}
 	for _, n := range u.nodes {
-		if e := old[n.ID()]; e != nil {
-			n.Succeed(e)
+		if before := old[n.ID()]; before != nil {
+			n.Succeed(before.Endpoint)
+			n.coolUntil.Store(before.coolUntil.Load())
 		}
 	}
 }
 
-// Publish starts the health checks, in the place of those of the version that u was compiled after. key is that of the document that holds
-// u ("upstreams/1"), under which operators find them. It is called when exchanges can reach u, and does nothing without checks.
+// Publish starts the health checks, in the place of those of the version that u was compiled after, and keeps the addresses behind names
+// fresh. key is that of the document that holds u ("upstreams/1"), under which operators find it. It is called when exchanges can reach
+// u.
 func (u *Upstream) Publish(key string) {
+	if u.service != nil {
+		u.service.publish(key)
+		return
+	}
 	if u.checks != nil {
 		u.hub.monitor.Start(u.checks, key)
 	}
+	if len(u.names) > 0 && u.watching.CompareAndSwap(false, true) {
+		for _, n := range u.names {
+			n.Watch()
+		}
+	}
 }
 
-// Withdraw ends the probes: u is not in force any more, though exchanges may still use it. What another version has taken over goes on.
+// Withdraw undoes Publish: u is not in force any more, though exchanges may still use it. What another version has taken over goes on.
 func (u *Upstream) Withdraw() {
+	if u.service != nil {
+		u.service.withdraw()
+		return
+	}
 	if u.checks != nil {
 		u.hub.monitor.Withdraw(u.checks)
+	}
+	if len(u.names) > 0 && u.watching.CompareAndSwap(true, false) {
+		for _, n := range u.names {
+			n.Unwatch()
+		}
 	}
 }
 
@@ -94,11 +117,12 @@ func (h *Hub) Health() []health.Checked {
 
 // dialProbe connects to a server as requests do, without a pool.
 func (h *Hub) dialProbe(ctx context.Context, host string, port int) (net.Conn, error) {
-	addrs, err := h.resolver.lookup(ctx, host)
+	d := &dialer{place: h.placeOf(host), host: host, port: portText(port)}
+	defer d.release()
+	addrs, _, err := d.addresses(ctx)
 	if err != nil {
 		return nil, err
 	}
-	d := &dialer{host: host, port: portText(port), resolver: h.resolver}
 	return d.dialOne(ctx, addrs)
 }
 

@@ -258,7 +258,7 @@ func TestPassiveFailures(t *testing.T) {
 	}
 	t.Run("an unknown name", func(t *testing.T) {
 		r := newChecked(t)
-		r.res.Lookup = func(context.Context, string) ([]netip.Addr, error) { return nil, errors.New("no such name") }
+		r.names = func(context.Context, string) ([]netip.Addr, error) { return nil, errors.New("no such name") }
 		u := r.upstream(func(d *resource.Upstream) { d.Checks = watching() }, &server{host: "a.test", port: 80}, &server{host: "b.test", port: 80})
 		get(u).wantFault(t, fault.UnknownNode)
 		if !u.nodes[0].Healthy() || !u.nodes[1].Healthy() {

@@ -8,20 +8,28 @@ import (
 
 	"headgate/balancer"
 	"headgate/proxy/fault"
+	"headgate/proxy/upstream/dns"
 	"headgate/proxy/upstream/health"
 )
 
 // Hub owns every connection pool and all health checks. Pools are shared by identity and counted, so that an edit of a route leaves the
 // connections of its upstream alone. It outlives all snapshots.
 type Hub struct {
-	resolver *Resolver
+	resolver *dns.Resolver
+	filter   filter
 	epoch    time.Time
 	failed   func(endpoint string, f *fault.Fault, err error)
 	monitor  *health.Monitor // nil without health checks
 	gates    *balancer.Gates
 
-	mu    sync.Mutex
-	pools map[string]*Pool
+	discovery    *dns.Resolver // nil without
+	undiscovered bool          // upstreams that cannot be discovered are accepted
+	news         chan struct{}
+	logf         func(format string, args ...any)
+
+	mu       sync.Mutex
+	pools    map[string]*Pool
+	services map[*service]struct{} // in force
 
 	stop     chan struct{}
 	done     chan struct{}
@@ -31,12 +39,12 @@ type Hub struct {
 // sweepEvery is how often idle connections are looked through.
 const sweepEvery = time.Second
 
-// NewHub starts a hub without health checks; Close stops it. failed is told of every connection that could not be made for a request, may
+// NewHub starts a hub without health checks and discovery that resolves names with r; Close stops it, and r. failed is told of every connection that could not be made for a request, may
 // be nil, and must not block.
-func NewHub(r *Resolver, failed func(endpoint string, f *fault.Fault, err error)) *Hub {
+func NewHub(r *dns.Resolver, failed func(endpoint string, f *fault.Fault, err error)) *Hub {
 	h := &Hub{
-		resolver: r, epoch: time.Now(), failed: failed, gates: balancer.NewGates(nil), pools: map[string]*Pool{},
-		stop: make(chan struct{}), done: make(chan struct{}),
+		resolver: r, epoch: time.Now(), failed: failed, gates: balancer.NewGates(nil), pools: map[string]*Pool{}, services: map[*service]struct{}{},
+		news: make(chan struct{}, 1), logf: func(string, ...any) {}, stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	go h.sweep()
 	return h
@@ -53,6 +61,10 @@ func (h *Hub) Close() {
 	close(h.stop)
 	<-h.done
 	h.watching.Wait()
+	h.resolver.Close()
+	if h.discovery != nil {
+		h.discovery.Close()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, p := range h.pools {
@@ -84,6 +96,7 @@ func (h *Hub) release(p *Pool) {
 	h.mu.Unlock()
 	if last {
 		p.close()
+		p.dial.release()
 	}
 }
 

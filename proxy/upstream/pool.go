@@ -106,7 +106,24 @@ func (p *Pool) get(now time.Time, connect, handshake time.Duration) (*conn, *fau
 	return p.fresh(connect, handshake)
 }
 
-func (p *Pool) usable(c *conn, now time.Time) bool { return !p.expired(c, now) && c.alive() }
+func (p *Pool) usable(c *conn, now time.Time) bool {
+	return !p.expired(c, now) && p.placed(c) && c.alive()
+}
+
+// placed says that the node still has the address that c leads to.
+func (p *Pool) placed(c *conn) bool {
+	if c.from == nil {
+		return true
+	}
+	a := p.dial.name.Answer()
+	if a != nil && a != c.from {
+		if !a.Has(c.remote) {
+			return false
+		}
+		c.from = a
+	}
+	return true
+}
 
 func (p *Pool) expired(c *conn, now time.Time) bool {
 	return int64(now.Sub(p.epoch)) >= c.expires.Load()

@@ -93,7 +93,7 @@ func TestBlackholeAmongAddresses(t *testing.T) {
 		t.Fatal("the queue does not fill up")
 	}
 	fill()
-	r.res.Lookup = func(context.Context, string) ([]netip.Addr, error) {
+	r.names = func(context.Context, string) ([]netip.Addr, error) {
 		return []netip.Addr{hole, netip.MustParseAddr("127.0.0.1")}, nil
 	}
 	s.host = "two.test"

@@ -80,7 +80,7 @@ func (a *authority) server(names ...string) *tls.Config {
 // trust makes a the authority of the rig, and every name one of this machine.
 func (r *rig) trust(a *authority) {
 	r.def.TLS.Roots = a.pool()
-	r.res.Lookup = func(context.Context, string) ([]netip.Addr, error) {
+	r.names = func(context.Context, string) ([]netip.Addr, error) {
 		return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 	}
 }
@@ -88,7 +88,7 @@ func (r *rig) trust(a *authority) {
 // secure compiles an https upstream whose node is called upstream.test and trusts a.
 func (r *rig) secure(a *authority, edit func(d *resource.Upstream), config *tls.Config, script func(p *peer)) *Upstream {
 	r.def.TLS.Roots = a.pool()
-	r.res.Lookup = func(context.Context, string) ([]netip.Addr, error) {
+	r.names = func(context.Context, string) ([]netip.Addr, error) {
 		return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
 	}
 	s := serveTLS(r.t, config, script)

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"headgate/balancer"
 	"headgate/conf/resource"
 	"headgate/proxy/phase"
+	"headgate/proxy/upstream/dns"
 	"headgate/proxy/upstream/health"
 )
 
@@ -26,7 +28,7 @@ type Defaults struct {
 }
 
 // Upstream is a compiled upstream document: endpoints with their pools, the picking rule, the clocks. It is immutable but for the
-// counters inside its parts, and serves until Close.
+// counters inside its parts, and serves until Close. One whose nodes are discovered stands for another Upstream at each time (see present).
 type Upstream struct {
 	name  string
 	hub   *Hub
@@ -38,6 +40,14 @@ type Upstream struct {
 	hash *hashKey
 	// checks are the health checks, nil without any.
 	checks *health.Checker
+
+	// names are those of the nodes, each once. watching says that they are kept fresh; nil without names.
+	names    []*dns.Name
+	watching *atomic.Bool
+	// service is where the nodes come from when they are discovered: then the upstream has none of its own, and present has. nil else.
+	service *service
+	// timed is present with the clocks of this copy; nil unless they are its own.
+	timed *atomic.Pointer[timedVersion]
 
 	// limiter bounds what is under way at the nodes, nil without limits. again has the statuses that make another node be asked, nil for none.
 	limiter *limiter
@@ -68,6 +78,20 @@ type node struct {
 // Compile builds doc. prev is the upstream that it replaces, nil if none: picking goes on where prev is. It does no IO; the pools come
 // from hub by identity. A document that cannot work is refused with the reason.
 func Compile(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *Upstream) (*Upstream, error) {
+	if prev != nil {
+		prev = prev.present()
+	}
+	if doc.ServiceName != "" {
+		return compileService(hub, doc, name, def, prev)
+	}
+	if err := hub.filter.admits(doc.Nodes); err != nil {
+		return nil, err
+	}
+	return compileNodes(hub, doc, name, def, prev)
+}
+
+// compileNodes builds an upstream with the nodes of doc.
+func compileNodes(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *Upstream) (*Upstream, error) {
 	u := &Upstream{
 		name: name, hub: hub, passHost: doc.PassHost, rewriteHost: []byte(doc.UpstreamHost),
 		clocks: clocks{connect: def.Connect, send: def.Send, head: def.Read, read: def.Read}.with(doc.Timeout), maxHead: def.MaxHead,
@@ -101,6 +125,10 @@ func Compile(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *
 		nd.index, nd.limiter = len(u.nodes), u.limiter
 		endpoints = append(endpoints, nd.Endpoint)
 		u.nodes = append(u.nodes, nd)
+		if n := nd.pool.dial.name; n != nil && !slices.Contains(u.names, n) {
+			u.names = append(u.names, n)
+			u.watching = &atomic.Bool{}
+		}
 	}
 	u.inherit(prev)
 	u.check(doc, security, prev)
@@ -151,7 +179,7 @@ func (u *Upstream) newNode(n resource.Node, https bool, doc *resource.Upstream, 
 		key = fmt.Sprintf("%s|tls|%q|%t|%s", key, security.ServerName, security.Verify, cert)
 	}
 	nd.pool = u.hub.acquire(key, func() *Pool {
-		d := &dialer{host: host, port: portText(port), resolver: u.hub.resolver, failed: u.hub.failed}
+		d := &dialer{place: u.hub.placeOf(host), host: host, port: portText(port), failed: u.hub.failed}
 		if https {
 			d.tls = security.config()
 		}
@@ -160,10 +188,14 @@ func (u *Upstream) newNode(n resource.Node, https bool, doc *resource.Upstream, 
 	return nd
 }
 
-// serverName is the name that the endpoint must prove: the Host that the operator has set, else the node's own. It is never the
-// client's to choose, so that pass_host "pass" counts as "node" here.
+// serverName is the name that the endpoint must prove: the Host that the operator has set, else the node's own; of a node that was
+// discovered it is the name of the service, as DNS proves nothing. It is never the client's to choose, so that pass_host "pass" counts as
+// "node" here.
 func serverName(doc *resource.Upstream, node string) string {
 	if doc.PassHost != "rewrite" {
+		if doc.ServiceName != "" {
+			return serviceIdentity(doc.ServiceName)
+		}
 		return node
 	}
 	if h, _, err := net.SplitHostPort(doc.UpstreamHost); err == nil {
@@ -180,11 +212,18 @@ func (u *Upstream) WithTimeout(t *resource.Timeout) *Upstream {
 	}
 	c := *u
 	c.clocks = u.clocks.with(t)
+	if u.service != nil {
+		c.timed = &atomic.Pointer[timedVersion]{}
+	}
 	return &c
 }
 
 // Close ends the health checks and gives the pools back. Exchanges that are still running keep their connections until they end.
 func (u *Upstream) Close() {
+	if u.service != nil {
+		u.service.close()
+		return
+	}
 	u.Withdraw()
 	for _, n := range u.nodes {
 		u.hub.release(n.pool)

@@ -46,7 +46,6 @@ type goldenStep struct {
 // differs lists conversations whose answers are not ours, with the reason.
 var differs = map[string]string{
 	"admin/route-schema/filter_func-syntax": "Lua is refused without being parsed",
-	"admin/upstream-schema/discovery-dns":   "service discovery is refused in this version",
 	"admin/ssls/short-cert":                 "two mistakes at once: which of them is told has no order there, and the order of the names here",
 }
 
