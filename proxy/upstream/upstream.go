@@ -41,14 +41,6 @@ type Upstream struct {
 	// checks are the health checks, nil without any.
 	checks *health.Checker
 
-	// names are those of the nodes, each once. watching says that they are kept fresh; nil without names.
-	names    []*dns.Name
-	watching *atomic.Bool
-	// service is where the nodes come from when they are discovered: then the upstream has none of its own, and present has. nil else.
-	service *service
-	// timed is present with the clocks of this copy; nil unless they are its own.
-	timed *atomic.Pointer[timedVersion]
-
 	// limiter bounds what is under way at the nodes, nil without limits. again has the statuses that make another node be asked, nil for none.
 	limiter *limiter
 	again   *statusSet
@@ -60,6 +52,14 @@ type Upstream struct {
 	retries      int
 	retryTimeout time.Duration
 	maxHead      int
+
+	// names are those of the nodes, each once. watching says that they are kept fresh; nil without names.
+	names    []*dns.Name
+	watching *atomic.Bool
+	// service is where the nodes come from when they are discovered: then the upstream has none of its own, and present has. nil else.
+	service *service
+	// timed is present with the clocks of this copy; nil unless they are its own.
+	timed *atomic.Pointer[timedVersion]
 }
 
 type node struct {
