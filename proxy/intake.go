@@ -324,10 +324,10 @@ func (in *intake) drain(p []byte) bool {
 	return in.err == io.EOF
 }
 
-// wasted says that the connection cannot be used after the present body: too much of it is left, it is broken, or it will not come as
-// nobody has invited the client to send it.
+// wasted says that the connection cannot be used after the present body: too much of it is left, or nobody knows how much, it is broken, or
+// it will not come as nobody has invited the client to send it. Who is told that the connection goes on must find it open.
 func (in *intake) wasted() bool {
-	return in.err != nil || in.body.invite || in.body.left > maxDrained
+	return in.err != nil || in.body.invite || in.body.chunked || in.body.left > maxDrained
 }
 
 // midway says that the client may still be sending what nobody is going to read.

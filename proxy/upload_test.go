@@ -271,10 +271,16 @@ func TestRefusedBeforeTheBody(t *testing.T) {
 	t.Run("short", func(t *testing.T) {
 		c := r.dial(t).say(post + "Content-Length: 5\r\n\r\n")
 		c.want("POST", 401, "who?")
-		c.say("hello" + post + "Transfer-Encoding: chunked\r\n\r\n5\r\nhe")
+		c.say("hello" + post + "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n") // all of it is here
 		c.want("POST", 401, "who?")
-		c.say("llo\r\n0\r\n\r\n" + post + "X-Key: 1\r\nContent-Length: 2\r\n\r\nhi")
+		c.say(post + "X-Key: 1\r\nContent-Length: 2\r\n\r\nhi")
 		c.want("POST", 200, "ok")
+	})
+	t.Run("of unknown length", func(t *testing.T) {
+		c := r.dial(t).say(post + "Transfer-Encoding: chunked\r\n\r\n5\r\nhe")
+		if res := c.want("POST", 401, "who?"); !res.Close {
+			t.Error("nobody knows how much of the body is to come, and the connection is kept")
+		}
 	})
 	t.Run("long", func(t *testing.T) {
 		c := r.dial(t).say(post + "Content-Length: 1000000\r\n\r\n")
