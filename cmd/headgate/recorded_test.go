@@ -104,7 +104,7 @@ func TestRecordedAPISIX(t *testing.T) {
 		"--data", c.addr("gateway"), "--admin", c.addr("admin"), "--control", c.addr("control"), "--metrics", c.addr("metrics"),
 		"--base-port", fmt.Sprint(ports), "--tls-port", fmt.Sprint(ports + 32), "--settle", "0",
 	}
-	groups := []string{"admin/*", "router/*", "merge/*", "control/*"}
+	groups := []string{"admin/*", "router/*", "merge/*", "control/*", "upstream/*"}
 	for _, k := range plugins.List(plugins.Options{}) {
 		groups = append(groups, "plugin/"+k.Name+"/*")
 	}
