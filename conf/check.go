@@ -22,6 +22,7 @@ const (
 	minDNSRefresh        = Duration(time.Second)
 	minDNSTTL            = Duration(100 * time.Millisecond)
 	maxDNSTTL            = Duration(24 * time.Hour)
+	maxKeepaliveAge      = Duration(365 * 24 * time.Hour)
 	maxDNSStale          = Duration(7 * 24 * time.Hour)
 	maxNameServers       = 8
 )
@@ -240,6 +241,7 @@ func (k checker) upstream() {
 	k.number("upstream.keepalive_size", u.KeepaliveSize, 0, 1<<20)
 	k.positive("upstream.keepalive_idle", u.KeepaliveIdle)
 	k.number("upstream.keepalive_requests", u.KeepaliveRequests, 1, 1<<30)
+	k.duration("upstream.keepalive_age", u.KeepaliveAge, 0, maxKeepaliveAge)
 	k.number("upstream.retry_budget", u.RetryBudget, 0, 100)
 	k.size("upstream.max_response_header", u.MaxResponseHeader, minHeader, maxHeader)
 	if u.DNSRefresh < minDNSRefresh {

@@ -186,7 +186,8 @@ type Upstream struct {
 	KeepaliveSize     int      `toml:"keepalive_size"`
 	KeepaliveIdle     Duration `toml:"keepalive_idle"`
 	KeepaliveRequests int      `toml:"keepalive_requests"`
-	RetryBudget       int      `toml:"retry_budget"` // percent of the requests
+	KeepaliveAge      Duration `toml:"keepalive_age"` // 0 = no limit
+	RetryBudget       int      `toml:"retry_budget"`  // percent of the requests
 	MaxResponseHeader Size     `toml:"max_response_header"`
 	DNSServers        []string `toml:"dns_servers"` // asked for the names of nodes; empty = those of /etc/resolv.conf
 	DNSMinTTL         Duration `toml:"dns_min_ttl"`
@@ -277,6 +278,7 @@ func Default() *Config {
 			KeepaliveSize:     320,
 			KeepaliveIdle:     Duration(4 * time.Second),
 			KeepaliveRequests: 1000,
+			KeepaliveAge:      Duration(time.Hour),
 			RetryBudget:       20,
 			MaxResponseHeader: 32 * KiB,
 			DNSServers:        []string{},

@@ -189,7 +189,7 @@ func upstreamDefaults(c *conf.Config) (upstream.Defaults, error) {
 	u := c.Upstream
 	d := upstream.Defaults{
 		Connect: u.ConnectTimeout.Std(), Send: u.SendTimeout.Std(), Read: u.ReadTimeout.Std(),
-		Pool:    upstream.PoolOptions{Size: u.KeepaliveSize, IdleTimeout: u.KeepaliveIdle.Std(), MaxRequests: u.KeepaliveRequests},
+		Pool:    upstream.PoolOptions{Size: u.KeepaliveSize, IdleTimeout: u.KeepaliveIdle.Std(), MaxRequests: u.KeepaliveRequests, MaxAge: u.KeepaliveAge.Std()},
 		TLS:     upstream.TLSOptions{Verify: u.TLSVerify && !c.Compat.On(conf.UnverifiedUpstreamTLS)},
 		MaxHead: u.MaxResponseHeader.Int(), RetryBudget: u.RetryBudget,
 	}

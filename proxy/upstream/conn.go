@@ -25,6 +25,7 @@ type conn struct {
 	fd       int
 	records  *recordReader // nil on plain connections
 	requests int
+	born     time.Duration // since the pool's epoch
 	// expires is when the connection may no longer wait for a request, as an offset from the pool's epoch. The sweeper reads it
 	// without owning the connection.
 	expires atomic.Int64

@@ -18,6 +18,8 @@ type PoolOptions struct {
 	IdleTimeout time.Duration
 	// MaxRequests is how many requests one connection may carry; 0 sets no limit.
 	MaxRequests int
+	// MaxAge is how long after it was made a connection may begin another request; 0 sets no limit.
+	MaxAge time.Duration
 }
 
 // Pool keeps the connections to one endpoint. Getting and putting one takes no lock: idle connections sit in numbered slots that are
@@ -126,7 +128,8 @@ func (p *Pool) placed(c *conn) bool {
 }
 
 func (p *Pool) expired(c *conn, now time.Time) bool {
-	return int64(now.Sub(p.epoch)) >= c.expires.Load()
+	age := now.Sub(p.epoch)
+	return int64(age) >= c.expires.Load() || p.opt.MaxAge > 0 && age-c.born >= p.opt.MaxAge
 }
 
 // fresh dials.
@@ -137,7 +140,7 @@ func (p *Pool) fresh(connect, handshake time.Duration) (*conn, *fault.Fault) {
 	if f != nil {
 		return nil, f
 	}
-	c.pool = p
+	c.pool, c.born = p, time.Since(p.epoch)
 	p.open.Add(1)
 	return c, nil
 }

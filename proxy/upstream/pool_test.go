@@ -170,3 +170,33 @@ func stackLen(p *Pool, head *atomic.Uint64) (n int) {
 	}
 	return n
 }
+
+// A connection that is old enough begins no other request, however busy it is, and is closed.
+func TestPoolAge(t *testing.T) {
+	r := newRig(t)
+	s := serve(t, answers(ok2))
+	r.def.Pool.MaxAge = time.Hour
+	u := r.upstream(nil, s)
+	get(u).want(t, 200, "ok")
+	get(u).want(t, 200, "ok")
+	if n := s.connections(); n != 1 {
+		t.Fatalf("%d connections for two requests", n)
+	}
+	p := u.nodes[0].pool
+	c := p.takeIdle()
+	if c == nil || c.born < 0 || c.born > time.Since(p.epoch) {
+		t.Fatalf("%+v", c)
+	}
+	c.expires.Store(int64(100 * time.Hour)) // of its idle time there is enough left
+	now := p.epoch.Add(c.born)
+	if p.expired(c, now.Add(time.Hour-1)) || !p.expired(c, now.Add(time.Hour)) {
+		t.Error("its age is not what ends it")
+	}
+	c.born = -time.Hour // made an hour before
+	p.keep(c)
+	get(u).want(t, 200, "ok")
+	if n := s.connections(); n != 2 {
+		t.Errorf("%d connections, want a new one", n)
+	}
+	r.connections(1, 1)
+}

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -243,10 +244,22 @@ func TestTimeoutNoticeOnReuse(t *testing.T) {
 	post(u).want(t, 408, "")   // notice on 1, and again on 2, which is new
 }
 
-// TestClosesAfterEveryThird: no request is lost and none is executed twice, however the closing and the next request meet.
+// manyEnv overrides how many requests the tests make that look for what happens once in many.
+const manyEnv = "HEADGATE_MANY_REQUESTS"
+
+func many(t *testing.T) int {
+	n, err := strconv.Atoi(os.Getenv(manyEnv))
+	if err != nil && os.Getenv(manyEnv) != "" {
+		t.Fatalf("%s: %v", manyEnv, err)
+	}
+	return max(n, 2000)
+}
+
+// TestClosesAfterEveryThird: no request is lost and none is executed twice, however the closing and the next request meet (reliability F4).
 func TestClosesAfterEveryThird(t *testing.T) {
 	r := newRig(t)
-	const workers, each = 4, 250
+	const workers = 4
+	each := many(t) / workers
 	s := serve(t, func(p *peer) {
 		for i := 0; ; i++ {
 			if _, ok := p.next(); !ok {
@@ -282,6 +295,52 @@ func TestClosesAfterEveryThird(t *testing.T) {
 	if len(seen) != workers*each {
 		t.Errorf("%d of %d requests executed", len(seen), workers*each)
 	}
+	t.Logf("%d POSTs over %d connections", len(seen), s.connections())
+}
+
+// TestNoForeignAnswers: whatever an upstream sends beside its answers, no client gets what was meant for another one (reliability F10).
+func TestNoForeignAnswers(t *testing.T) {
+	r := newRig(t)
+	answer := func(tenant string) string {
+		return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(tenant), tenant)
+	}
+	s := serve(t, func(p *peer) {
+		for i := p.conn; ; i++ {
+			q, ok := p.next()
+			if !ok {
+				return
+			}
+			tenant := q[strings.Index(q, "id="):]
+			switch i % 8 {
+			case 1:
+				p.send(answer(tenant) + answer(tenant))
+			case 3:
+				p.send(answer(tenant) + "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + tenant)
+			case 5:
+				p.send(answer(tenant) + "\r\n")
+			case 7:
+				p.send("HTTP/1.1 103 Early Hints\r\nLink: </" + tenant + ">\r\n\r\n" + answer(tenant) + "HTTP/1.1 100 Continue\r\n\r\n")
+			default:
+				p.send(answer(tenant))
+			}
+		}
+	})
+	u := r.upstream(nil, s)
+	const workers = 4
+	each := many(t) / workers
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := range each {
+				id := fmt.Sprintf("id=%d.%d;", w, i)
+				if got := do(u, request("POST", "/", id)); got.code() != "" || got.body != id {
+					t.Errorf("%s got %s %q", id, got.code(), got.body)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	t.Logf("%d requests over %d connections, each with its own answer", workers*each, s.connections())
 }
 
 func TestMaxRequests(t *testing.T) {

@@ -104,7 +104,7 @@ func compileNodes(hub *Hub, doc *resource.Upstream, name string, def Defaults, p
 	}
 	pool := def.Pool
 	if k := doc.KeepalivePool; k != nil {
-		pool = PoolOptions{Size: k.Size, IdleTimeout: k.IdleTimeout, MaxRequests: k.Requests}
+		pool = PoolOptions{Size: k.Size, IdleTimeout: k.IdleTimeout, MaxRequests: k.Requests, MaxAge: pool.MaxAge}
 	}
 	security := def.TLS
 	if t := doc.TLS; t != nil {
@@ -169,7 +169,7 @@ func (u *Upstream) newNode(n resource.Node, https bool, doc *resource.Upstream, 
 	nd.Guard(nd.gate)
 	nd.host = []byte(strings.TrimSuffix(nd.addr, ":"+portText(standard)))
 	// The key tells everything that makes connections differ, so that equal keys may share them.
-	key := fmt.Sprintf("%s|%d|%d|%d", nd.addr, pool.Size, pool.IdleTimeout, pool.MaxRequests)
+	key := fmt.Sprintf("%s|%d|%d|%d|%d", nd.addr, pool.Size, pool.IdleTimeout, pool.MaxRequests, pool.MaxAge)
 	if https {
 		security.ServerName = serverName(doc, host)
 		cert := ""
