@@ -85,6 +85,9 @@ var (
 	recordedSums = regexp.MustCompile(`(?m)^TOTAL +(\d+) +(\d+)`)
 )
 
+// maxDoubtful bounds how many cases get a second try: when more differ, it is not the machine.
+const maxDoubtful = 5
+
 // What a running APISIX was seen to answer is answered here too, in the mode that imitates it, but for the listed differences.
 func TestRecordedAPISIX(t *testing.T) {
 	shared, missing := sharedDir(t)
@@ -108,22 +111,44 @@ func TestRecordedAPISIX(t *testing.T) {
 	for _, k := range plugins.List(plugins.Options{}) {
 		groups = append(groups, "plugin/"+k.Name+"/*")
 	}
-	for _, g := range groups {
-		args = append(args, "--only", g)
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
-	out, runErr := exec.CommandContext(ctx, python, args...).CombinedOutput()
-	sums := recordedSums.FindSubmatch(out)
-	if sums == nil {
-		t.Fatalf("%v\n%s", runErr, out)
+	run := func(only []string) (cases [][][]byte, sums [][]byte) {
+		args := slices.Clone(args)
+		for _, g := range only {
+			args = append(args, "--only", g)
+		}
+		out, err := exec.CommandContext(ctx, python, args...).CombinedOutput()
+		if sums = recordedSums.FindSubmatch(out); sums == nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return recordedCase.FindAllSubmatch(out, -1), sums
 	}
+	cases, sums := run(groups)
 	expected, seen := differences(t), map[string]bool{}
+	// Some recordings are about time, and on a busy machine one of them may come out otherwise. It does not do so again and again.
+	var doubtful []string
+	for _, m := range cases {
+		if name := string(m[2]); string(m[1]) == "FAIL" && expected[name] == "" {
+			doubtful = append(doubtful, name)
+		}
+	}
+	recovered := map[string]bool{}
+	if len(doubtful) > 0 && len(doubtful) <= maxDoubtful {
+		again, _ := run(doubtful)
+		for _, m := range again {
+			if string(m[1]) != "FAIL" {
+				recovered[string(m[2])] = true
+				t.Logf("%s: as recorded the second time", m[2])
+			}
+		}
+	}
 	var differs []string
-	for _, m := range recordedCase.FindAllSubmatch(out, -1) {
+	for _, m := range cases {
 		name, failed := string(m[2]), string(m[1]) == "FAIL"
 		seen[name] = true
 		switch why := expected[name]; {
+		case failed && recovered[name]:
 		case failed && why == "":
 			t.Errorf("%s:\n%s", name, m[3])
 		case failed:
@@ -137,11 +162,11 @@ func TestRecordedAPISIX(t *testing.T) {
 			t.Errorf("%s is listed as a difference, and there is no such case among those that ran", name)
 		}
 	}
-	if counted := fmt.Sprint(len(seen)-len(differs), " ", len(differs)); len(seen) == 0 || !t.Failed() && counted != string(sums[1])+" "+string(sums[2]) {
+	if counted := fmt.Sprint(len(seen)-len(differs)-len(recovered), " ", len(differs)+len(recovered)); len(seen) == 0 || !t.Failed() && counted != string(sums[1])+" "+string(sums[2]) {
 		t.Errorf("the runner counts %s as recorded and %s not, its output shows %s", sums[1], sums[2], counted)
 	}
 	slices.Sort(differs)
-	t.Logf("recorded APISIX cases: %s as recorded, %s differ on purpose (%s)", sums[1], sums[2], strings.Join(differs, ", "))
+	t.Logf("recorded APISIX cases: %d as recorded, %d differ on purpose (%s)", len(seen)-len(differs), len(differs), strings.Join(differs, ", "))
 }
 
 func recordedConfig(t *testing.T, tlsPort int) string {
