@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"headgate/proxy/fault"
 )
 
 // complaints tells operators of what fasthttp complains about: whose connection it was, and a class of error out of a fixed list. The
@@ -28,6 +30,12 @@ type complaints struct {
 
 // Printf implements fasthttp.Logger: one line a second at most. The format is used to tell the kinds of complaints apart only.
 func (c *complaints) Printf(format string, args ...any) {
+	for _, a := range args {
+		var f *fault.Fault
+		if err, is := a.(error); is && errors.As(err, &f) {
+			return // an answer that we have broken off: it is counted and in the access log, and was not the client's doing
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()

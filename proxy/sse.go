@@ -63,7 +63,10 @@ func (b *body) lament(w io.Writer, end error) {
 // within says that another event has been begun, which must not pass for a whole one: it becomes a part of this one, which then needs a
 // name to be known for an error.
 func appendErrorEvent(dst []byte, path []byte, f *fault.Fault, within bool) []byte {
-	const message = "the upstream has broken off its answer"
+	message := "the upstream has broken off its answer"
+	if f.Status == fault.ReadTimeout.Status {
+		message = "the upstream took too long to go on with its answer"
+	}
 	is := func(suffix string) bool { return bytes.HasSuffix(path, []byte(suffix)) }
 	named, data := true, ""
 	switch {

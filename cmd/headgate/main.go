@@ -30,7 +30,7 @@ const usage = `headgate splits HTTP and AI traffic between versions, models and 
 usage:
   headgate run [-c FILE]     serve; without -c, conf/headgate.toml if it exists, else the built-in defaults
   headgate check -c FILE     validate a configuration file and say what is wrong with it
-  headgate explain [-c FILE | -control ADDR] [-X METHOD] [-H 'Name: value']... [-d BODY] [-client ADDR] [-consumer NAME] [-json] URL
+  headgate explain [-c FILE | -control ADDR] [-X METHOD] [-H 'Name: value']... [-d BODY] [-client ADDR] [-consumer NAME] [-bucket B] [-json] URL
                              say what would become of a request, by a file or in the running gateway
   headgate import -config-yaml FILE [-apisix-yaml FILE] [-o FILE]
                              turn the files of an APISIX installation into a configuration of Headgate
@@ -149,6 +149,8 @@ func check(file string, stdout io.Writer) error {
 
 // runCommand serves until SIGTERM or SIGINT.
 func runCommand(file string, stderr io.Writer) error {
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	c, file, err := load(file)
 	if err != nil {
 		return err
@@ -164,8 +166,6 @@ func runCommand(file string, stderr io.Writer) error {
 		return err
 	}
 	defer in.close()
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
 	p, early, err := begin(c, in, logger.Printf, signals)
 	if err != nil {
 		return err

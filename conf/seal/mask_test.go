@@ -13,6 +13,10 @@ func TestMask(t *testing.T) {
 		{"routes/1", `{"plugins":{"traffic-split":{"rules":[{"upstream":{"tls":{"client_key":"k"}},"weight":1}]}}}`,
 			`{"plugins":{"traffic-split":{"rules":[{"upstream":{"tls":{"client_key":"***"}},"weight":1}]}}}`},
 		{"routes/1", `{"plugins":`, `{"plugins":`},
+		{"routes/1", `{"plugins":{"proxy-rewrite":{"headers":{"set":{"Authorization":"Bearer s","X-Api-Key":"s","X-A":"1","x-token":"$env://T"}}}}}`,
+			`{"plugins":{"proxy-rewrite":{"headers":{"set":{"Authorization":"***","X-A":"1","X-Api-Key":"***","x-token":"$env://T"}}}}}`},
+		{"routes/1", `{"plugins":{"response-rewrite":{"headers":{"add":["Set-Cookie: s","X-A: 1"]}},"forward-auth":{"request_headers":["Authorization"],"uri":"http://u:s@h/x"}}}`,
+			`{"plugins":{"forward-auth":{"request_headers":["Authorization"],"uri":"http://u:***@h/x"},"response-rewrite":{"headers":{"add":["***","X-A: 1"]}}}}`},
 	} {
 		if got := string(m.MaskDocument(tt.key, []byte(tt.text))); got != tt.want {
 			t.Errorf("%s: got %s", tt.text, got)

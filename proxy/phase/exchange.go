@@ -214,7 +214,8 @@ type Attempts struct {
 	Begun, Connected, Head, End time.Duration
 }
 
-// Note records the outcome of one attempt: a status of the upstream, or the one its failure stands for.
+// Note records the outcome of one attempt: a status of the upstream, or the one its failure stands for; 0 when it was ended because of the
+// client.
 func (a *Attempts) Note(status int) {
 	if a.Count < maxStatuses {
 		a.statuses[a.Count], a.addrs[a.Count] = uint16(status), a.Addr

@@ -191,6 +191,10 @@ func (a *Attempts) AppendStatuses(dst []byte) []byte {
 		if i > 0 {
 			dst = append(dst, ", "...)
 		}
+		if s == 0 {
+			dst = append(dst, '-')
+			continue
+		}
 		dst = strconv.AppendUint(dst, uint64(s), 10)
 	}
 	return dst

@@ -362,6 +362,7 @@ func TestFirstContent(t *testing.T) {
 		}
 	}
 	get(r.upstream(clock(long), stall("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"))).wantFault(t, fault.FirstContentTimeout)
+	get(r.upstream(clock(50*time.Millisecond), stall())).wantFault(t, fault.HeadTimeout) // early enough for another node
 	// After the first content it is the clock between two reads that runs.
 	brief := func(d *resource.Upstream) {
 		clock(long)(d)

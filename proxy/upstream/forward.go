@@ -61,6 +61,7 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 			continue
 		}
 		if f.Side == fault.Client { // it is nobody's attempt that has failed
+			x.Attempts.Note(0)
 			return f
 		}
 		next = -1
@@ -204,6 +205,9 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 	in = in[:cap(in)]
 	x.Wire.In = in
 	patience := u.left(x, u.head)
+	if c.upload == nil { // else the clock of the content waits for the request to leave, as that of the head does
+		patience = u.content(x, patience)
+	}
 	if c.unsent != nil {
 		patience = earlyAnswer
 	}
