@@ -13,11 +13,7 @@ func TestForetell(t *testing.T) {
 		{`{"denylist":["bot"]}`, "GET /", "User-Agent: curl", ""},
 	} {
 		var e phasetest.Env
-		x := phasetest.Exchange(tt.request)
-		if tt.line != "" {
-			x = phasetest.Exchange(tt.request, tt.line)
-		}
-		if got := phasetest.Foretell(t, e.Build(t, Kind(), tt.conf), x); got != tt.want {
+		if got := phasetest.Foretell(t, e.Build(t, Kind(), tt.conf), phasetest.Exchange(tt.request, tt.line)); got != tt.want {
 			t.Errorf("%s of %s: %q, want %q", tt.conf, tt.request, got, tt.want)
 		}
 	}
