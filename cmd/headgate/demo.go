@@ -158,7 +158,7 @@ Stop with Ctrl-C.
 // close stops everything and removes the files.
 func (d *demo) close() {
 	if d.process != nil {
-		_ = d.drain(false)
+		d.drain(false)
 	}
 	for _, u := range d.upstreams {
 		u.close()

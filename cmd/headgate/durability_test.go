@@ -256,7 +256,8 @@ func TestSignalWhileStarting(t *testing.T) {
 	}
 }
 
-// TestDrainTimeout: what never ends is cut when drain_timeout is over, and the exit status tells.
+// TestDrainTimeout: what never ends is cut when drain_timeout is over. The log tells; the status does not, because the process did as it was
+// asked to. Only an operator who asks twice is told that not all was done.
 func TestDrainTimeout(t *testing.T) {
 	slow := newScripted(t)
 	dir := t.TempDir()
@@ -275,8 +276,12 @@ func TestDrainTimeout(t *testing.T) {
 			c.says("draining")
 			c.signal(syscall.SIGTERM)
 		}
-		if status := c.wait(); status != 1 {
-			t.Errorf("status %d", status)
+		want := 0
+		if second {
+			want = 1
+		}
+		if status := c.wait(); status != want {
+			t.Errorf("status %d, want %d", status, want)
 		}
 		if said := strings.Contains(c.stderr.String(), "1 requests were cut off by drain_timeout"); !said && !second {
 			t.Errorf("the log does not say so:\n%s", c.stderr.String())

@@ -21,7 +21,7 @@ func (s *service) run(early []os.Signal) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var upgrade chan succession // while the next version starts
-	obey := func(sig os.Signal) (ends bool, err error) {
+	obey := func(sig os.Signal) (ends bool) {
 		switch {
 		case sig == syscall.SIGUSR1:
 			s.reopenLogs()
@@ -32,7 +32,8 @@ func (s *service) run(early []os.Signal) error {
 					_ = syscall.Kill(next.pid, syscall.SIGTERM)
 				}
 			}
-			return true, s.leave(fmt.Sprint(sig), false)
+			s.leave(fmt.Sprint(sig), false)
+			return true
 		case upgrade != nil:
 			s.logf("%v: not while the next version starts", sig)
 		case sig == syscall.SIGHUP:
@@ -45,11 +46,11 @@ func (s *service) run(early []os.Signal) error {
 				upgrade <- succession{pid, err}
 			}()
 		}
-		return false, nil
+		return false
 	}
 	for _, sig := range early {
-		if ends, err := obey(sig); ends {
-			return err
+		if obey(sig) {
+			return nil
 		}
 	}
 	for {
@@ -64,17 +65,18 @@ func (s *service) run(early []os.Signal) error {
 				continue
 			}
 			s.tell(fmt.Sprintf("MAINPID=%d", next.pid))
-			return s.leave(fmt.Sprintf("upgrade: process %d has taken over", next.pid), true)
+			s.leave(fmt.Sprintf("upgrade: process %d has taken over", next.pid), true)
+			return nil
 		case sig := <-s.signals:
-			if ends, err := obey(sig); ends {
-				return err
+			if obey(sig) {
+				return nil
 			}
 		}
 	}
 }
 
 // leave drains. A signal that asks for the end once more ends the process at once.
-func (s *service) leave(why string, takenOver bool) error {
+func (s *service) leave(why string, takenOver bool) {
 	go func() {
 		for sig := range s.signals {
 			if sig == syscall.SIGTERM || sig == syscall.SIGINT {
@@ -89,7 +91,7 @@ func (s *service) leave(why string, takenOver bool) error {
 		wait += g.DrainDelay.Std()
 	}
 	s.logf("%s: draining, at most %v", why, wait)
-	return s.drain(takenOver)
+	s.drain(takenOver)
 }
 
 func (s *service) reopenLogs() {

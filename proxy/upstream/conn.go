@@ -80,16 +80,26 @@ func silent(fd int) bool {
 // Of Linux's TCP states (include/net/tcp_states.h), the one after a reset.
 const tcpClose = 7
 
-// unheard says, of a connection that has ended without an answer, that the upstream cannot have taken the whole request: its kernel
-// refused a part of it (reset) or had not acknowledged all when it ended the stream. An upstream that has read a request to its end
-// and then closes leaves neither trace, and may have executed it.
+// hearing is how many milliseconds after the request was sent a reset still means that the upstream closed its end without having read what
+// its kernel had taken. An upstream that resets a connection later may have worked on the request all the while.
+const hearing = 2000
+
+// unheard says, of a connection that has ended without an answer, that the upstream has most probably not taken the whole request: its kernel
+// refused a part of it (reset), had not acknowledged all when the stream ended, or had, but the stream was reset at once. An upstream that
+// has read a request to its end and then closes leaves no trace, and may have executed it.
 func (c *conn) unheard() bool {
 	// The kernel reads the state before it locks the socket for the rest: a reset that comes in between shows in neither, the
 	// first time.
 	for range 2 {
-		info, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err == nil && (info.State == tcpClose || info.Unacked > 0) {
+		i, err := unix.GetsockoptTCPInfo(c.fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err != nil {
+			continue
+		}
+		if i.Unacked > 0 {
 			return true
+		}
+		if i.State == tcpClose { // which forgets what was in flight: the SYN, too, counts as an acknowledged byte
+			return i.Bytes_sent == 0 || i.Notsent_bytes > 0 || i.Bytes_acked <= i.Bytes_sent-i.Bytes_retrans || i.Last_data_sent < hearing
 		}
 	}
 	return false
