@@ -23,6 +23,7 @@ const (
 	minDNSTTL            = Duration(100 * time.Millisecond)
 	maxDNSTTL            = Duration(24 * time.Hour)
 	maxKeepaliveAge      = Duration(365 * 24 * time.Hour)
+	maxNextNode          = Duration(time.Hour)
 	maxDNSStale          = Duration(7 * 24 * time.Hour)
 	maxNameServers       = 8
 )
@@ -236,6 +237,7 @@ func (k checker) rest() {
 func (k checker) upstream() {
 	u := &k.c.Upstream
 	k.positive("upstream.connect_timeout", u.ConnectTimeout)
+	k.duration("upstream.next_node", u.NextNode, 0, maxNextNode)
 	k.positive("upstream.send_timeout", u.SendTimeout)
 	k.positive("upstream.read_timeout", u.ReadTimeout)
 	k.number("upstream.keepalive_size", u.KeepaliveSize, 0, 1<<20)

@@ -39,6 +39,7 @@ type Compat struct {
 	BreakerNoRetryAfter    Toggle `toml:"breaker_no_retry_after"`
 	UndiscoveredUpstreams  Toggle `toml:"undiscovered_upstreams"`
 	RefusedNodes           Toggle `toml:"refused_nodes"`
+	NoRestForNodes         Toggle `toml:"no_rest_for_nodes"`
 
 	// AcceptInert names plugins that APISIX has and Headgate has not: documents that use them are stored, and the plugins do not run.
 	AcceptInert []string `toml:"accept_inert"`
@@ -76,6 +77,9 @@ const (
 	UndiscoveredUpstreams Switch = "undiscovered_upstreams"
 	// RefusedNodes accepts nodes with an address that is not dialled (see Upstream.AllowAddresses); requests to them fail.
 	RefusedNodes Switch = "refused_nodes"
+	// NoRestForNodes asks a node that cannot be connected again with the next request, and waits for it as long as its clock says (see
+	// Upstream.NextNode).
+	NoRestForNodes Switch = "no_rest_for_nodes"
 )
 
 // Switches lists every Switch, in the order of the file.
@@ -83,6 +87,7 @@ func Switches() []Switch {
 	return []Switch{
 		UpstreamRawPath, ForwardedForFromAnyone, UnverifiedUpstreamTLS, SSLKeyMismatch, HTMLErrorPages, ConnectionNamedHeaders,
 		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader, GlobalTwinsStop, BreakerNoRetryAfter, UndiscoveredUpstreams, RefusedNodes,
+		NoRestForNodes,
 	}
 }
 
@@ -125,6 +130,8 @@ func (c Compat) toggle(s Switch) Toggle {
 		return c.UndiscoveredUpstreams
 	case RefusedNodes:
 		return c.RefusedNodes
+	case NoRestForNodes:
+		return c.NoRestForNodes
 	}
 	return ToggleOff
 }

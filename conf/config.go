@@ -181,6 +181,7 @@ type Upstream struct {
 	TLSVerify         bool     `toml:"tls_verify"`
 	CAFile            string   `toml:"ca_file"` // PEM bundle; "" = the system's
 	ConnectTimeout    Duration `toml:"connect_timeout"`
+	NextNode          Duration `toml:"next_node"`    // for connecting, while another node is left to ask; 0 = ConnectTimeout
 	SendTimeout       Duration `toml:"send_timeout"` // one write
 	ReadTimeout       Duration `toml:"read_timeout"` // one read: the wait for the header, and every gap in the body
 	KeepaliveSize     int      `toml:"keepalive_size"`
@@ -273,6 +274,7 @@ func Default() *Config {
 		Upstream: Upstream{
 			TLSVerify:         true,
 			ConnectTimeout:    Duration(60 * time.Second),
+			NextNode:          Duration(time.Second),
 			SendTimeout:       Duration(60 * time.Second),
 			ReadTimeout:       Duration(60 * time.Second),
 			KeepaliveSize:     320,

@@ -94,6 +94,7 @@ func onLoopback(t testing.TB, c *conf.Config) *conf.Config {
 		conf.AdminKey{Name: "deploy", Key: adminKey, Role: conf.RoleAdmin},
 		conf.AdminKey{Name: "dashboard", Key: viewerKey, Role: conf.RoleViewer})
 	c.Store.Provider = conf.StoreMem
+	c.Upstream.NextNode = conf.Duration(10 * time.Second) // a busy machine is no reason to ask another node
 	c.AccessLog.Path = filepath.Join(t.TempDir(), "access.log")
 	c.AccessLog.FlushInterval = conf.Duration(10 * time.Millisecond)
 	for i := range c.ProxyCache.Zones {

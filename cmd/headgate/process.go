@@ -191,7 +191,10 @@ func upstreamDefaults(c *conf.Config) (upstream.Defaults, error) {
 		Connect: u.ConnectTimeout.Std(), Send: u.SendTimeout.Std(), Read: u.ReadTimeout.Std(),
 		Pool:    upstream.PoolOptions{Size: u.KeepaliveSize, IdleTimeout: u.KeepaliveIdle.Std(), MaxRequests: u.KeepaliveRequests, MaxAge: u.KeepaliveAge.Std()},
 		TLS:     upstream.TLSOptions{Verify: u.TLSVerify && !c.Compat.On(conf.UnverifiedUpstreamTLS)},
-		MaxHead: u.MaxResponseHeader.Int(), RetryBudget: u.RetryBudget,
+		MaxHead: u.MaxResponseHeader.Int(), RetryBudget: u.RetryBudget, NextNode: u.NextNode.Std(),
+	}
+	if c.Compat.On(conf.NoRestForNodes) {
+		d.NextNode = 0
 	}
 	if u.CAFile != "" {
 		pem, err := os.ReadFile(u.CAFile)

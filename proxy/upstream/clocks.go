@@ -10,13 +10,15 @@ import (
 
 // clocks bound the parts of an attempt, and the exchange as a whole.
 type clocks struct {
-	connect   time.Duration
-	handshake time.Duration // of TLS; 0: within connect
-	send      time.Duration
-	head      time.Duration // from the last byte sent to the last of the head
-	read      time.Duration // between two reads of the body
-	first     time.Duration // from the first byte sent to the first content of the answer; 0: no clock of its own
-	total     time.Duration // from the first attempt to the last byte of the answer; 0: for ever
+	connect time.Duration
+	// defaultConnect says that connect is the gateway's, not that of a document.
+	defaultConnect bool
+	handshake      time.Duration // of TLS; 0: within connect
+	send           time.Duration
+	head           time.Duration // from the last byte sent to the last of the head
+	read           time.Duration // between two reads of the body
+	first          time.Duration // from the first byte sent to the first content of the answer; 0: no clock of its own
+	total          time.Duration // from the first attempt to the last byte of the answer; 0: for ever
 }
 
 // with returns the clocks that t sets in the place of c.

@@ -61,6 +61,7 @@ func (u *Upstream) inherit(prev *Upstream) {
 	if prev == nil {
 		return
 	}
+	u.resting.Store(prev.resting.Load())
 	old := make(map[string]*node, len(prev.nodes))
 	for _, n := range prev.nodes {
 		old[n.ID()] = n
@@ -68,7 +69,7 @@ func (u *Upstream) inherit(prev *Upstream) {
 	for _, n := range u.nodes {
 		if before := old[n.ID()]; before != nil {
 			n.Succeed(before.Endpoint)
-			n.coolUntil.Store(before.coolUntil.Load())
+			n.rest.succeed(&before.rest)
 		}
 	}
 }

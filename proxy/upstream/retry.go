@@ -72,7 +72,7 @@ func (b *budget) spend() bool {
 const longestCool = time.Minute
 
 // coming returns the node for the next attempt, marked as tried and with the attempt counted as under way: the picker's choice, unless it has as
-// much as it may have or asked to be left alone and another one has not. first is an index that was picked already, -1 for none.
+// much as it may have or is at rest and another one has not and is not. first is an index that was picked already, -1 for none.
 func (u *Upstream) coming(x *phase.Exchange, key uint64, first int) (*node, *fault.Fault) {
 	tried := &x.Attempts.Tried
 	i := first
@@ -82,19 +82,20 @@ func (u *Upstream) coming(x *phase.Exchange, key uint64, first int) (*node, *fau
 	if i < 0 {
 		return nil, fault.AllTried
 	}
-	if u.limiter == nil && u.again == nil {
+	if u.limiter == nil && !u.resting.Load() {
 		tried.Add(i)
 		n := u.nodes[i]
 		n.Inflight.Add(1)
 		return n, nil
 	}
-	before, cooling, busy := *tried, -1, false
+	before, now := *tried, time.Since(u.hub.epoch)
+	away, busy := -1, false
 	for ; i >= 0; i = u.pick.Pick(tried, key) {
 		tried.Add(i)
 		n := u.nodes[i]
-		if n.coolUntil.Load() > int64(time.Since(u.hub.epoch)) {
-			if cooling < 0 {
-				cooling = i
+		if u.away(n, now) {
+			if away < 0 {
+				away = i
 			}
 			continue
 		}
@@ -106,9 +107,9 @@ func (u *Upstream) coming(x *phase.Exchange, key uint64, first int) (*node, *fau
 		busy = true
 	}
 	*tried = before
-	if cooling >= 0 { // nobody else can
-		if n := u.nodes[cooling]; n.enter() {
-			tried.Add(cooling)
+	if away >= 0 { // nobody else can
+		if n := u.nodes[away]; n.enter() {
+			tried.Add(away)
 			return n, nil
 		}
 		busy = true
@@ -126,7 +127,7 @@ func (u *Upstream) other(x *phase.Exchange, n *node, key uint64, try int, start 
 		return -1
 	}
 	if wait, said := x.Response.Header.Get("Retry-After"); said {
-		n.coolUntil.Store(int64(time.Since(u.hub.epoch) + retryAfter(wait, x.Start.Add(x.Elapsed()))))
+		u.leaveAlone(&n.asked, retryAfter(wait, x.Start.Add(x.Elapsed())))
 	}
 	switch {
 	case try >= u.retries, upgrades(&x.Request), x.Request.Spent, u.over(x),

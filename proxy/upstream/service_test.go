@@ -249,11 +249,11 @@ func TestNodesThatStay(t *testing.T) {
 		}
 	}
 	at(b).Inflight.Add(3)
-	at(b).coolUntil.Store(1)
+	at(b).asked.Store(1)
 	before := u.present()
 	accepted := b.connections()
 	d.servers(u, a.server, b.server, c.server)
-	if u.present() == before || at(a).Healthy() || !at(b).Healthy() || at(b).Inflight.Load() != 3 || at(b).coolUntil.Load() != 1 || !at(c).Healthy() {
+	if u.present() == before || at(a).Healthy() || !at(b).Healthy() || at(b).Inflight.Load() != 3 || at(b).asked.Load() != 1 || !at(c).Healthy() {
 		t.Errorf("a %v, b %v with %d, c %v", at(a).Healthy(), at(b).Healthy(), at(b).Inflight.Load(), at(c).Healthy())
 	}
 	at(b).Inflight.Add(-3)

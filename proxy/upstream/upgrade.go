@@ -23,11 +23,17 @@ func upgrades(q *phase.Request) bool {
 
 // connection returns one for the request. A protocol switch gets a new one: that a pooled connection was at its end shows only when
 // the request has been sent, and then it could not be repeated.
-func (u *Upstream) connection(x *phase.Exchange, n *node, now time.Time) (*conn, *fault.Fault) {
+func (u *Upstream) connection(x *phase.Exchange, n *node, now time.Time) (c *conn, f *fault.Fault) {
+	start := x.Elapsed()
 	if upgrades(&x.Request) {
-		return n.pool.fresh(u.left(x, u.connect), u.handshake)
+		c, f = n.pool.fresh(u.connecting(x), u.handshake)
+	} else {
+		c, f = n.pool.get(now, u.connecting(x), u.handshake)
 	}
-	return n.pool.get(now, u.left(x, u.connect), u.handshake)
+	if f != nil || u.resting.Load() {
+		u.connected(n, f, x.Elapsed()-start)
+	}
+	return c, f
 }
 
 // agrees says that the head, which parseHead has read, switches to what the request asked for. Every other 101 is none.

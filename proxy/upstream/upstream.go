@@ -19,8 +19,11 @@ import (
 // Defaults fill in what an upstream document leaves open.
 type Defaults struct {
 	Connect, Send, Read time.Duration
-	Pool                PoolOptions
-	TLS                 TLSOptions
+	// NextNode is how long connecting may take while another node is left to ask, for upstreams that set no time of their own. 0: as long as
+	// Connect, and a node that cannot be connected is asked again by the next request.
+	NextNode time.Duration
+	Pool     PoolOptions
+	TLS      TLSOptions
 	// RetryBudget is how many of 100 requests may be repeated after an endpoint had got them.
 	RetryBudget int
 	// MaxHead bounds a response head in bytes.
@@ -45,6 +48,8 @@ type Upstream struct {
 	limiter *limiter
 	again   *statusSet
 	budget  budget
+	// resting says that one of the nodes may be away (see rest).
+	resting *atomic.Bool
 
 	clocks
 	passHost     string
@@ -52,6 +57,7 @@ type Upstream struct {
 	retries      int
 	retryTimeout time.Duration
 	maxHead      int
+	hasty        time.Duration // Defaults.NextNode
 
 	// names are those of the nodes, each once. watching says that they are kept fresh; nil without names.
 	names    []*dns.Name
@@ -66,13 +72,12 @@ type node struct {
 	*balancer.Endpoint
 	index   int      // in the upstream
 	limiter *limiter // of the upstream
-	// coolUntil is until when the endpoint has asked to be left alone (Retry-After), as an offset from the hub's epoch; 0 = it has not.
-	coolUntil atomic.Int64
-	pool      *Pool
-	target    *health.Target // nil without health checks
-	gate      *balancer.Gate
-	addr      string // "host:port" for logs
-	host      []byte // the Host of pass_host node
+	rest
+	pool   *Pool
+	target *health.Target // nil without health checks
+	gate   *balancer.Gate
+	addr   string // "host:port" for logs
+	host   []byte // the Host of pass_host node
 }
 
 // Compile builds doc. prev is the upstream that it replaces, nil if none: picking goes on where prev is. It does no IO; the pools come
@@ -94,7 +99,8 @@ func Compile(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *
 func compileNodes(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *Upstream) (*Upstream, error) {
 	u := &Upstream{
 		name: name, hub: hub, passHost: doc.PassHost, rewriteHost: []byte(doc.UpstreamHost),
-		clocks: clocks{connect: def.Connect, send: def.Send, head: def.Read, read: def.Read}.with(doc.Timeout), maxHead: def.MaxHead,
+		clocks:  clocks{connect: def.Connect, defaultConnect: true, send: def.Send, head: def.Read, read: def.Read}.with(doc.Timeout),
+		maxHead: def.MaxHead, hasty: def.NextNode, resting: &atomic.Bool{},
 		limiter:      newLimiter(doc.Limits, prev),
 		retryTimeout: time.Duration(doc.RetryTimeout * float64(time.Second)),
 	}

@@ -1,0 +1,182 @@
+package upstream
+
+import (
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"headgate/conf/resource"
+	"headgate/proxy/fault"
+)
+
+// turnstile is a server whose address can be refusing connections for a while: it listens only while it is open.
+type turnstile struct {
+	t    *testing.T
+	addr string
+	ln   net.Listener
+	hits atomic.Int64
+}
+
+func newTurnstile(t *testing.T) *turnstile {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &turnstile{t: t, addr: ln.Addr().String(), ln: ln}
+	t.Cleanup(func() { _ = d.ln.Close() })
+	go d.serve(ln)
+	return d
+}
+
+func (d *turnstile) serve(ln net.Listener) {
+	for {
+		c, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		d.hits.Add(1)
+		go func() {
+			defer c.Close()
+			buf := make([]byte, 4096)
+			if _, err := c.Read(buf); err == nil {
+				_, _ = c.Write([]byte("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nback"))
+			}
+		}()
+	}
+}
+
+// node is the address in a document.
+func (d *turnstile) node() resource.Node {
+	a := d.ln.Addr().(*net.TCPAddr)
+	return resource.Node{Host: a.IP.String(), Port: a.Port, Weight: 1}
+}
+
+func (d *turnstile) close() { _ = d.ln.Close() }
+
+func (d *turnstile) open() {
+	ln, err := net.Listen("tcp", d.addr)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.ln = ln
+	go d.serve(ln)
+}
+
+// restRig is an upstream of a node that is always there and one behind a turnstile; nothing is pooled.
+func restRig(t *testing.T) (*Upstream, *turnstile) {
+	r := newRig(t)
+	r.def.NextNode = 10 * time.Second
+	gate := newTurnstile(t)
+	u := r.upstream(func(d *resource.Upstream) {
+		d.Nodes = append(d.Nodes, gate.node())
+	}, serve(t, func(p *peer) {
+		for _, ok := p.next(); ok; _, ok = p.next() {
+			p.send(ok2)
+		}
+	}))
+	return u, gate
+}
+
+// TestLostNodeRests: a node that cannot be connected costs one attempt, not one for each request of its turn, and every request is answered.
+// When its rest is over one request tries it, and from then on it has its share.
+func TestLostNodeRests(t *testing.T) {
+	t.Parallel()
+	u, gate := restRig(t)
+	gate.close()
+	failed := func(requests int) (n int) {
+		for range requests {
+			x := request("GET", "/", "")
+			do(u, x).want(t, 200, "ok")
+			n += x.Attempts.Count - 1
+		}
+		return n
+	}
+	lost := &u.nodes[1].lost
+	if n := failed(2); n != 1 || lost.Load() == 0 {
+		t.Fatalf("%d attempts failed, want 1", n)
+	}
+	lost.Store(int64(time.Since(u.hub.epoch) + time.Hour))
+	if n := failed(10); n != 0 {
+		t.Errorf("%d attempts failed at a node that rests", n)
+	}
+	lost.Store(1)
+	if n := failed(2); n != 1 || lost.Load() == 1 {
+		t.Errorf("%d attempts failed after its rest, want 1", n)
+	}
+	lost.Store(1)
+	gate.open()
+	eventually(t, "the node has its share again", func() bool {
+		a, b := request("GET", "/", ""), request("GET", "/", "")
+		do(u, a)
+		do(u, b)
+		return string(a.Response.Body) != string(b.Response.Body)
+	})
+	if u.resting.Load() || u.nodes[1].lost.Load() != 0 {
+		t.Error("picks still look for nodes that rest")
+	}
+}
+
+// TestLostNodeIsBetterThanNone: when no node can be connected all are asked, by every request.
+func TestLostNodeIsBetterThanNone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.def.NextNode = 10 * time.Second
+	a, b := newTurnstile(t), newTurnstile(t)
+	u := r.upstream(func(d *resource.Upstream) {
+		d.Nodes = append(d.Nodes, a.node(), b.node())
+	})
+	a.close()
+	b.close()
+	for range 3 {
+		x := request("GET", "/", "")
+		do(u, x).wantFault(t, fault.ConnectFailed)
+		if x.Attempts.Count != 2 {
+			t.Fatalf("%d attempts, want 2", x.Attempts.Count)
+		}
+	}
+	b.open()
+	do(u, request("GET", "/", "")).want(t, 200, "back")
+}
+
+// TestOneTries: of many who come when the rest of a node is over one tries it, and the rest of them leave it alone.
+func TestOneTries(t *testing.T) {
+	var n rest
+	n.lost.Store(int64(5 * time.Second))
+	tries := 0
+	for range 100 {
+		if !n.away(6 * time.Second) {
+			tries++
+		}
+	}
+	if tries != 1 {
+		t.Errorf("%d try, want 1", tries)
+	}
+	if n.away(6*time.Second + longestRest) {
+		t.Error("nobody tries when nothing was heard of who did")
+	}
+}
+
+// TestNextNode: a node that keeps silent while it is dialled is given up early when another one is left, with the gateway's time, and with
+// the upstream's own when it has one.
+func TestNextNode(t *testing.T) {
+	r := newRig(t)
+	r.def.NextNode = 7 * time.Second
+	two := func(d *resource.Upstream) {
+		d.Nodes = append(d.Nodes, resource.Node{Host: "127.0.0.1", Port: 1, Weight: 1}, resource.Node{Host: "127.0.0.1", Port: 2, Weight: 1})
+	}
+	x := request("GET", "/", "")
+	u := r.upstream(two)
+	x.Attempts.Tried.Add(0)
+	if d := u.connecting(x); d != 7*time.Second {
+		t.Errorf("the first of two has %v", d)
+	}
+	own := u.WithTimeout(&resource.Timeout{Connect: 9 * time.Second, Send: time.Second, Read: time.Second})
+	if d := own.connecting(x); d != 9*time.Second {
+		t.Errorf("with a time of its own it has %v", d)
+	}
+	x.Attempts.Tried.Add(1)
+	if d := u.connecting(x); d != 10*time.Second {
+		t.Errorf("the last one has %v", d)
+	}
+}
