@@ -24,10 +24,13 @@ type dialer struct {
 	failed func(endpoint string, f *fault.Fault, err error)
 }
 
-// connect resolves, dials and shakes hands, all before ctx ends; the handshake takes no longer than handshake, when that is not 0.
+// connect resolves, dials and shakes hands, all before ctx ends; the handshake takes no longer than handshake, when that is not 0. A ctx
+// that is cancelled before its time says that the client has left, which is no failure of the endpoint.
 func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *fault.Fault) {
 	addrs, from, err := d.addresses(ctx)
 	switch {
+	case err != nil && abandoned(ctx):
+		return nil, fault.ClientGone
 	case errors.Is(err, errRefused):
 		return nil, d.report(fault.RefusedNode, err)
 	case err != nil:
@@ -36,6 +39,8 @@ func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *
 	nc, err := d.dialOne(ctx, addrs)
 	if err != nil {
 		switch {
+		case abandoned(ctx):
+			return nil, fault.ClientGone
 		case isTimeout(err) || ctx.Err() != nil:
 			return nil, d.report(fault.ConnectTimeout, err)
 		case isSocketShortage(err):
@@ -61,7 +66,10 @@ func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *
 	}
 	if err = tc.HandshakeContext(ctx); err != nil {
 		_ = nc.Close()
-		if ctx.Err() != nil {
+		switch {
+		case abandoned(ctx):
+			return nil, fault.ClientGone
+		case ctx.Err() != nil:
 			return nil, d.report(fault.TLSTimeout, err)
 		}
 		return nil, d.report(fault.TLSFailed, err)
@@ -69,6 +77,9 @@ func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *
 	c.Conn = tc
 	return c, nil
 }
+
+// abandoned says that ctx was cancelled, by something else than its own clock.
+func abandoned(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
 const (
 	// nextAddress is how long an address has for itself before the next one is tried beside it (RFC 8305 section 5).

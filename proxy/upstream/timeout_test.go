@@ -234,7 +234,7 @@ func TestEarlyAnswer(t *testing.T) {
 // dialed returns a connection that the pool of u's only node has just made.
 func (u *Upstream) dialed(t *testing.T) *conn {
 	t.Helper()
-	c, f := u.nodes[0].pool.fresh(10*time.Second, 0)
+	c, f := u.nodes[0].pool.fresh(nil, 10*time.Second, 0)
 	if f != nil {
 		t.Fatal(f)
 	}

@@ -25,9 +25,9 @@ func upgrades(q *phase.Request) bool {
 // the request has been sent, and then it could not be repeated.
 func (u *Upstream) connection(x *phase.Exchange, n *node, now time.Time) (*conn, *fault.Fault) {
 	if upgrades(&x.Request) {
-		return n.pool.fresh(u.left(x, u.connect), u.handshake)
+		return n.pool.fresh(x.Presence, u.left(x, u.connect), u.handshake)
 	}
-	return n.pool.get(now, u.left(x, u.connect), u.handshake)
+	return n.pool.get(x.Presence, now, u.left(x, u.connect), u.handshake)
 }
 
 // agrees says that the head, which parseHead has read, switches to what the request asked for. Every other 101 is none.
