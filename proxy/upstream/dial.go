@@ -54,6 +54,7 @@ func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *
 		_ = nc.Close()
 		return nil, d.report(fault.ConnectFailed, err)
 	}
+	c.expect(peerPatience) // not before the dial, which has a clock of its own
 	if d.tls == nil {
 		return c, nil
 	}
@@ -86,13 +87,20 @@ const (
 	nextAddress = 250 * time.Millisecond
 	// mostAddresses bounds how many addresses are tried for one connection.
 	mostAddresses = 8
+
+	// peerPatience is how long the other end may leave unacknowledged what was sent to it, before the connection counts as dead (RFC 5482):
+	// the host may be gone, or a box between have forgotten the connection. Where nothing is under way the kernel asks, from askPeer on and
+	// then every askPeerAgain, and the same patience holds.
+	peerPatience = 10 * time.Second
+	askPeer      = 4 * time.Second
+	askPeerAgain = 2 * time.Second
 )
 
 // dialOne connects to one of the addresses: to the first that answers, when they are tried one after another, the next one as soon as one has
 // failed or has kept silent for a while.
 func (d *dialer) dialOne(ctx context.Context, addrs []netip.Addr) (net.Conn, error) {
 	dial := func(ctx context.Context, a netip.Addr) (net.Conn, error) {
-		var nd net.Dialer
+		nd := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: askPeer, Interval: askPeerAgain, Count: int(peerPatience / askPeerAgain)}}
 		return nd.DialContext(ctx, "tcp", net.JoinHostPort(a.String(), d.port))
 	}
 	if len(addrs) == 1 {

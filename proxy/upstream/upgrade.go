@@ -116,6 +116,7 @@ func (u *Upstream) tunnel(x *phase.Exchange, c *conn, n *node, head, early []byt
 		c: c, n: n, x: x, protocol: chosen(head, x.Request.Upgrade), early: early,
 		buf: tunnelBuffers.Get().(*[tunnelBuffer]byte), idle: max(u.send, u.read),
 	}
+	c.expect(max(peerPatience, u.send, u.read) + time.Second)
 	r.Status, r.Source = switching, phase.FromUpstream
 	x.Attempts.Note(switching)
 	return nil
