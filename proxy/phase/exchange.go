@@ -337,6 +337,9 @@ func emptied(b []byte) []byte {
 
 // Sleep delays the exchange, as limits and injected faults do. Stop says that the client has left meanwhile: the exchange has ended with that.
 func (x *Exchange) Sleep(d time.Duration) Verdict {
+	if d <= 0 {
+		return Continue
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -50,13 +50,14 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 			n.judge(x, f, since)
 		}
 		if f == nil {
-			u.answered(n, x.Response.Status)
+			u.answered(n, &x.Response)
 			if u.observer != nil {
 				u.observer.Observe(n.index, x.Attempts.Head-x.Attempts.Connected)
 			}
 			if next = u.other(x, n, key, try, start); next < 0 {
 				return nil
 			}
+			x.SettleBody() // which nobody waits for
 			drop(&x.Response, lines)
 			continue
 		}
