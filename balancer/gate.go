@@ -308,7 +308,7 @@ func (g *Gate) Record(r *Rules, o Outcome, probe bool) {
 	failed := r.Unhealthy.Has(o.Status)
 	switch w.state() {
 	case Closed, Recovering:
-		if w == 0 || g.in.clock()-int64(o.Took) >= w.at() { // what was sent before it broke says nothing new
+		if w == 0 || g.in.clock()-int64(max(o.Took, o.Ago)) >= w.at() { // what was sent before it broke says nothing new
 			g.judge(w, r, &o, failed)
 		}
 	case HalfOpen:

@@ -177,6 +177,24 @@ branch v2 of routes/1 is closed (was recovering): its time has passed`
 	}
 }
 
+// TestOldNews: what ends after a target has recovered says nothing when it was sent before, however soon its head had come.
+func TestOldNews(t *testing.T) {
+	r := newGateRig()
+	g := r.endpoint("10.0.0.1:80")
+	rl := rules(func(r *Rules) {
+		r.Failures, r.Successes, r.Ramp, r.Window, r.MinRequests = 1, 1, time.Hour, time.Hour, 1000
+	})
+	history(t, r, g, rl, "500 +2s 200 =recovering +1s")
+	g.Record(rl, Outcome{Status: 500, Took: time.Millisecond, Ago: time.Minute}, false)
+	if s := g.View().State; s != Recovering {
+		t.Errorf("it is %v", s)
+	}
+	g.Record(rl, Outcome{Status: 500, Took: time.Millisecond, Ago: 500 * time.Millisecond}, false)
+	if s := g.View().State; s != Open {
+		t.Errorf("it is %v", s)
+	}
+}
+
 // TestGateUnderConcurrency: of 64 goroutines, exactly the deciding failure breaks it, once, and exactly as many probes as allowed are
 // under way.
 func TestGateUnderConcurrency(t *testing.T) {

@@ -41,6 +41,8 @@ type Outcome struct {
 	Status int // of the answer, or what its failure stands for
 	// Took is the time until that was known.
 	Took time.Duration
+	// Ago is how long ago the request was sent, when that is longer.
+	Ago time.Duration
 }
 
 // openFor is how long a target is open that has broken for the level-th time in a row, from 1.

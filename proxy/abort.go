@@ -7,11 +7,15 @@ import (
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
 	"headgate/proxy/netpoll"
+	"headgate/proxy/phase"
 )
 
 // aborts count the clients that left before they had their answer.
 type aborts struct {
 	request *meter.Counter // in the middle of the request
+	plugin  *meter.Counter // while a plugin made it wait
+	queue   *meter.Counter // in the queue for an endpoint
+	connect *meter.Counter // while its upstream was being connected to
 	wait    *meter.Counter // before the head of the answer
 	answer  *meter.Counter // in the middle of it
 }
@@ -20,7 +24,7 @@ func newAborts(r *meter.Registry) aborts {
 	count := func(during string) *meter.Counter {
 		return r.Counter(meter.ClientAborts, meter.Label{Name: "phase", Value: during})
 	}
-	return aborts{count("request"), count("wait"), count("answer")}
+	return aborts{count("request"), count("plugin"), count("queue"), count("connect"), count("wait"), count("answer")}
 }
 
 // left counts a client that has left before the answer was begun, if that is why the exchange has failed.
@@ -35,6 +39,12 @@ func (x *exchange) left() bool {
 	switch {
 	case x.Fault != fault.ClientGone && !cut:
 		return false
+	case x.Stage == phase.InPlugin:
+		x.g.aborts.plugin.Inc()
+	case x.Stage == phase.InQueue:
+		x.g.aborts.queue.Inc()
+	case x.Stage == phase.InConnect:
+		x.g.aborts.connect.Inc()
 	case whole:
 		x.g.aborts.wait.Inc()
 	default:

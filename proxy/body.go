@@ -148,6 +148,9 @@ func chunkFault(err error) *fault.Fault {
 // raise notes what broke the answer off after its head had left.
 func (x *exchange) raise(f *fault.Fault) {
 	x.Fault = f
+	if f.Side == fault.Upstream {
+		x.SettleBody() // before the client can see it
+	}
 	x.g.count(f)
 	if f == fault.ClientGone {
 		x.g.aborts.answer.Inc()

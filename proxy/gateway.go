@@ -100,6 +100,9 @@ func (x *exchange) request() phase.Verdict {
 	}
 	global := x.snap.Global()
 	r, ok := x.snap.Find(q, x, &x.Match)
+	if !ok || !r.Finish {
+		x.Presence = x.presence()
+	}
 	if x.Request.Broken != nil { // what there was to be known of the body is not
 		x.Fail(x.Request.Broken)
 		return phase.Stop
@@ -180,9 +183,6 @@ func (x *exchange) forward() {
 	}
 	if x.Request.Incoming != nil && !x.buffered() {
 		return
-	}
-	if !r.Finish {
-		x.Presence = x.presence()
 	}
 	mine := x.Response.Header.Len() // what is behind comes from the upstream
 	f := x.Upstream.Forward(&x.Exchange)

@@ -15,6 +15,7 @@ import (
 	"headgate/balancer"
 	"headgate/conf/resource/split"
 	"headgate/conf/schema"
+	"headgate/proxy/fault"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/limit"
 	"headgate/proxy/phase/wire"
@@ -226,6 +227,9 @@ func (p *plugin) Done(x *phase.Exchange) {
 		return
 	}
 	status := int(outcomes[len(outcomes)-1])
+	if f := x.Fault; f != nil && f.Side == fault.Upstream { // also of an answer that was cut behind its head
+		status = f.Status
+	}
 	switch {
 	case status >= len(p.unhealthy):
 	case p.unhealthy[status]:

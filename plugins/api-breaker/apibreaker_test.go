@@ -2,12 +2,14 @@ package apibreaker
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
 
 	"headgate/conf/resource"
 	"headgate/conf/schema"
+	"headgate/proxy/fault"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/phasetest"
 )
@@ -181,6 +183,28 @@ func TestWhatCounts(t *testing.T) {
 }
 
 // Every failure counts once, whoever notes it.
+// TestCutAnswers: an answer that breaks off behind its head counts as the status that its fault stands for, whatever the head said; one that the
+// client breaks off as what the head said.
+func TestCutAnswers(t *testing.T) {
+	const conf = `{"break_response_code":599,"unhealthy":{"http_statuses":[502],"failures":2},"healthy":{"http_statuses":[200],"successes":1}}`
+	for _, tt := range []struct {
+		end  error
+		want string
+	}{{fault.BodyCut, "599"}, {fault.ReadTimeout, "200"}, {fault.ClientGone, "200"}, {io.EOF, "200"}} {
+		p := newRig().build(t, conf)
+		for range 2 {
+			var e phasetest.Env
+			phasetest.Run(phasetest.Exchange("GET /a"), &e, func(x *phase.Exchange) {
+				x.Attempts.Note(200)
+				phasetest.Pieces(200, []string{"a"}, tt.end, -1)(x)
+			}, phase.Instance{Plugin: p})
+		}
+		if got := code(visit(p, "GET /a", 200)); got != tt.want {
+			t.Errorf("after two that end with %v: %s, want %s", tt.end, got, tt.want)
+		}
+	}
+}
+
 func TestExactUnderConcurrency(t *testing.T) {
 	r := newRig()
 	p := r.build(t, `{"break_response_code":599,"unhealthy":{"failures":6401}}`)

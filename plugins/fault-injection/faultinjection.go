@@ -126,8 +126,8 @@ func (c *choice) fits(x *phase.Exchange) bool {
 
 // Rewrite implements phase.Rewriter.
 func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
-	if p.delay != nil && p.delay.means(x) {
-		x.Sleep(p.delay.duration)
+	if p.delay != nil && p.delay.means(x) && x.Sleep(p.delay.duration) == phase.Stop {
+		return phase.Stop
 	}
 	if p.abort == nil || !p.abort.means(x) {
 		return phase.Continue

@@ -67,23 +67,26 @@ type plugin struct {
 // Close implements phase.Closer.
 func (p *plugin) Close() { p.transport.CloseIdleConnections() }
 
-// Rewrite implements phase.Rewriter. It waits for the service, at most for the timeout, and keeps nothing of the exchange after it has
+// Rewrite implements phase.Rewriter. It waits for the service, at most for the timeout or until the client leaves, and keeps nothing of the exchange after it has
 // returned.
 func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 	if p.config.method == http.MethodPost && !x.HoldBody() {
 		return phase.Stop
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), p.config.timeout)
+	ctx, cancel := context.WithTimeout(x.Presence.Context(), p.config.timeout)
 	defer cancel()
 	q, ok := p.question(ctx, x)
 	if !ok { // nobody but the client can have made it so: this is no failure of the service
 		return p.refuse(x)
 	}
 	answer, err := p.transport.RoundTrip(q)
-	if err != nil {
-		if !p.config.pass {
-			return p.refuse(x)
-		}
+	switch {
+	case err == nil:
+	case x.Presence.Left():
+		return x.Abandon(phase.InPlugin)
+	case !p.config.pass:
+		return p.refuse(x)
+	default:
 		p.forgetIdentity(x)
 		return phase.Continue
 	}

@@ -16,6 +16,8 @@ import (
 	"go.uber.org/goleak"
 
 	"headgate/conf/schema"
+	"headgate/proxy/fault"
+	"headgate/proxy/netpoll"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/phasetest"
 )
@@ -251,6 +253,28 @@ func TestTimeout(t *testing.T) {
 	run(t, `{"uri":"`+s.URL+`/slow","timeout":30}`, phasetest.Exchange("GET /"))
 	if took := time.Since(start); took < 30*time.Millisecond || took > 5*time.Second {
 		t.Errorf("it took %v", took)
+	}
+}
+
+// A client that leaves ends the question, whatever the plugin makes of a service that is away.
+func TestClientLeaves(t *testing.T) {
+	s := newService(t, (*httptest.Server).Start)
+	for _, more := range []string{"", `,"allow_degradation":true`} {
+		x := phasetest.Exchange("GET /")
+		x.Presence = &netpoll.Presence{}
+		asked := make(chan struct{})
+		go func() {
+			for s.took() == "" {
+				time.Sleep(time.Millisecond)
+			}
+			x.Presence.Leave()
+			close(asked)
+		}()
+		got := run(t, `{"uri":"`+s.URL+`/slow","timeout":60000`+more+`}`, x)
+		<-asked
+		if x.Fault != fault.ClientGone || x.Stage != phase.InPlugin || !strings.HasPrefix(got, "499") {
+			t.Errorf("%s: %v in stage %d: %s", more, x.Fault, x.Stage, got)
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ type gauges struct {
 	clock limit.Clock
 	table func() limit.Gauges
 	pool  *redis.Pool
-	sleep func(x *phase.Exchange, d time.Duration)
+	sleep func(x *phase.Exchange, d time.Duration) phase.Verdict
 }
 
 func (g *gauges) kind() phase.Kind {
@@ -166,7 +166,9 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 		}
 		if d := p.unit.times((n - 1) / conn); d >= shortestDelay {
 			s.Int = int64(d)
-			p.shared.sleep(x, d)
+			if p.shared.sleep(x, d) == phase.Stop {
+				return phase.Stop
+			}
 		}
 	}
 	return phase.Continue
@@ -226,6 +228,9 @@ func (p *plugin) Done(x *phase.Exchange) {
 		}
 		s.Ptr = nil
 		in.Leave()
+		if x.Stage == phase.InPlugin { // it has left while it waited, which does not tell how long requests take
+			continue
+		}
 		took := x.Attempts.Took()
 		if x.Attempts.Count == 0 { // nothing was asked; what it has waited here is no work
 			took = x.Elapsed() - time.Duration(s.Int)

@@ -10,6 +10,7 @@ import (
 
 	"headgate/conf/resource"
 	"headgate/conf/schema"
+	"headgate/proxy/fault"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/limit/redis"
 	"headgate/proxy/phase/phasetest"
@@ -26,10 +27,11 @@ func newRig() *rig {
 	r := &rig{}
 	r.gauges = newGauges(redis.MaxWait)
 	r.clock = func() int64 { return 1 }
-	r.sleep = func(_ *phase.Exchange, d time.Duration) {
+	r.sleep = func(_ *phase.Exchange, d time.Duration) phase.Verdict {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.slept += d
+		return phase.Continue
 	}
 	return r
 }
@@ -119,6 +121,29 @@ func TestLimits(t *testing.T) {
 		if _, got := g.enter("X-U: 1"); got != want {
 			t.Errorf("request %d after all had left: got %s, want %s", i, got, want)
 		}
+	}
+}
+
+// A client that leaves while it is made to wait gives its place back, and says nothing of how long requests take.
+func TestLeavesWhileItWaits(t *testing.T) {
+	r := newRig()
+	g := r.build(t, "routes/1", `{"conn":1,"burst":1,"default_conn_delay":0.1,"key":"http_x_u"}`)
+	_, got := g.enter("X-U: 1")
+	if got != "0 0s" {
+		t.Fatal(got)
+	}
+	delay := r.sleep
+	for range 3 {
+		r.sleep = func(x *phase.Exchange, _ time.Duration) phase.Verdict { return x.Abandon(phase.InPlugin) }
+		x, got := g.enter("X-U: 1")
+		if got != "499 0s" || x.Fault != fault.ClientGone {
+			t.Errorf("%s, %v", got, x.Fault)
+		}
+		leave(x)
+	}
+	r.sleep = delay
+	if _, got := g.enter("X-U: 1"); got != "0 100ms" {
+		t.Errorf("the next one: %s", got)
 	}
 }
 

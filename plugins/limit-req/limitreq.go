@@ -42,7 +42,7 @@ type buckets struct {
 	clock limit.Clock
 	table func() limit.Buckets
 	pool  *redis.Pool
-	sleep func(x *phase.Exchange, d time.Duration)
+	sleep func(x *phase.Exchange, d time.Duration) phase.Verdict
 }
 
 func (b *buckets) kind() phase.Kind {
@@ -140,7 +140,7 @@ func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
 		return p.rejection.Answer(x)
 	}
 	if d := time.Duration(wait); d >= shortestDelay && !p.nodelay {
-		p.shared.sleep(x, d)
+		return p.shared.sleep(x, d)
 	}
 	return phase.Continue
 }

@@ -26,7 +26,10 @@ func newRig() *rig {
 	r := &rig{now: 1000e9}
 	r.buckets = newBuckets(redis.MaxWait)
 	r.clock = func() int64 { return r.now }
-	r.sleep = func(_ *phase.Exchange, d time.Duration) { r.slept += d }
+	r.sleep = func(_ *phase.Exchange, d time.Duration) phase.Verdict {
+		r.slept += d
+		return phase.Continue
+	}
 	return r
 }
 

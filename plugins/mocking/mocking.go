@@ -169,8 +169,8 @@ var nameMockBy = []byte("x-mock-by")
 
 // Access implements phase.Accessor.
 func (p *plugin) Access(x *phase.Exchange) phase.Verdict {
-	if p.delay > 0 {
-		x.Sleep(p.delay)
+	if p.delay > 0 && x.Sleep(p.delay) == phase.Stop {
+		return phase.Stop
 	}
 	b := x.Arena()
 	switch {

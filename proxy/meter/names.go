@@ -76,7 +76,7 @@ func known() []description {
 		{AccessLogDropped, counterKind, "Access log lines that were lost because the log could not be written fast enough or at all."},
 		{Faults, counterKind, "Requests that failed, by whose fault it was (client, gateway, upstream) and how."},
 		{SnapshotPending, gaugeKind, "Replaced configurations that still serve requests."},
-		{ClientAborts, counterKind, "Clients that left before they had their answer, by what was under way: request, wait, answer."},
+		{ClientAborts, counterKind, "Clients that left before they had their answer, by what was under way: request, plugin, queue, connect, wait, answer."},
 		{Panics, counterKind, "Panics caught while serving a request."},
 		{Handshakes, counterKind, "TLS handshakes with clients by result: full, resumed, failed."},
 		{HealthProbes, counterKind, "Probes of upstream servers by what they showed."},

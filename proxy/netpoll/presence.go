@@ -1,6 +1,7 @@
 package netpoll
 
 import (
+	"context"
 	"errors"
 	"os"
 	"sync"
@@ -13,12 +14,19 @@ import (
 // Presence tells whether a client is still there while nobody reads from its connection, and gets whoever waits for something on the
 // client's behalf out of that. The zero value is a client that stays for ever.
 //
-// A client has left when it has ended its direction (FIN) or broken the connection (RST). One goroutine uses Await and Done; Leave may be
+// A client has left when it has ended its direction (FIN) or broken the connection (RST). One goroutine uses Await and Done; the rest may be
 // called by any.
 type Presence struct {
 	left    atomic.Bool
 	awaited atomic.Pointer[Conn]
-	place   int // in the watcher's list, from 1; 0 = nobody watches
+	context atomic.Pointer[ending] // nil until somebody asks for it
+	place   int                    // in the watcher's list, from 1; 0 = nobody watches
+}
+
+// ending is a context and what ends it.
+type ending struct {
+	context.Context
+	cancel context.CancelFunc
 }
 
 // Await says that from now on, until Done, somebody reads from c for the client. When the client leaves, or has left already, these reads
@@ -39,6 +47,27 @@ func (p *Presence) Done() bool {
 	return p == nil || p.awaited.Swap(nil) != nil
 }
 
+// Context returns a context that is cancelled when the client leaves, for whoever waits for something else than a connection. It is made for
+// the first who asks, so that clients for whom nobody ever has to wait cost nothing. That of a nil Presence is never done.
+func (p *Presence) Context() context.Context {
+	if p == nil {
+		return context.Background()
+	}
+	e := p.context.Load()
+	if e == nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		e = &ending{ctx, cancel}
+		if !p.context.CompareAndSwap(nil, e) {
+			cancel()
+			e = p.context.Load()
+		}
+	}
+	if p.left.Load() { // Leave looks for a context after it has set left, so that one of the two sees the other
+		e.cancel()
+	}
+	return e
+}
+
 // Left says that the client has left.
 func (p *Presence) Left() bool { return p != nil && p.left.Load() }
 
@@ -46,6 +75,9 @@ func (p *Presence) Left() bool { return p != nil && p.left.Load() }
 func (p *Presence) Leave() {
 	p.left.Store(true)
 	p.wake()
+	if e := p.context.Load(); e != nil {
+		e.cancel()
+	}
 }
 
 func (p *Presence) wake() {

@@ -116,6 +116,30 @@ func TestPresenceRace(t *testing.T) {
 	}
 }
 
+// TestPresenceContext: whenever the client leaves and whenever somebody asks, whoever waits learns of it; nobody who stays is said to have left.
+func TestPresenceContext(t *testing.T) {
+	for i := range 2000 {
+		p := &Presence{}
+		var all sync.WaitGroup
+		all.Go(p.Leave)
+		for range 2 {
+			all.Go(func() { <-p.Context().Done() })
+		}
+		if i%2 == 0 {
+			p.Leave() // twice is once
+		}
+		all.Wait()
+		if p.Context() != p.Context() {
+			t.Fatal("each call makes a context of its own")
+		}
+	}
+	for _, p := range []*Presence{nil, {}} {
+		if err := p.Context().Err(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestPresencePlaces: what the kernel says of a connection that is gone does not count for the one that has its place.
 func TestPresencePlaces(t *testing.T) {
 	w := newWatcher(t)

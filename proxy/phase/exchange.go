@@ -37,6 +37,8 @@ type Exchange struct {
 
 	// Presence tells when the client has left, for whoever waits on its behalf; nil when that makes no difference.
 	Presence *netpoll.Presence
+	// Stage is what the exchange was waiting for when its client left; it is set by who has found that out.
+	Stage Stage
 
 	// Start is the wall and monotonic time at which the head was complete.
 	Start time.Time
@@ -194,6 +196,20 @@ type Consumer struct {
 	Labels map[string]string
 }
 
+// Stage is what an exchange waits for.
+type Stage uint8
+
+const (
+	// InAttempt: for an upstream that has been asked. It is what nothing else was noted for.
+	InAttempt Stage = iota
+	// InPlugin: for a delay, or for somebody whom a plugin asks.
+	InPlugin
+	// InQueue: for an endpoint that can take one more.
+	InQueue
+	// InConnect: for a connection to an endpoint: its address, the dial, the TLS handshake.
+	InConnect
+)
+
 // maxStatuses bounds how many attempts leave their status in headers and logs.
 const maxStatuses = 8
 
@@ -319,5 +335,24 @@ func emptied(b []byte) []byte {
 	return b[:0]
 }
 
-// Sleep delays the exchange, as limits and injected faults do.
-func (x *Exchange) Sleep(d time.Duration) { time.Sleep(d) }
+// Sleep delays the exchange, as limits and injected faults do. Stop says that the client has left meanwhile: the exchange has ended with that.
+func (x *Exchange) Sleep(d time.Duration) Verdict {
+	if d <= 0 {
+		return Continue
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return Continue
+	case <-x.Presence.Context().Done():
+		return x.Abandon(InPlugin)
+	}
+}
+
+// Abandon ends an exchange whose client has left while it waited in the stage.
+func (x *Exchange) Abandon(during Stage) Verdict {
+	x.Stage = during
+	x.Fail(fault.ClientGone)
+	return Stop
+}

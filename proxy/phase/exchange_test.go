@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"headgate/proxy/fault"
+	"headgate/proxy/netpoll"
 	"headgate/proxy/route"
 )
 
@@ -181,6 +182,25 @@ func TestCaptures(t *testing.T) {
 	for i, want := range map[int]string{-1: "", 0: "w", 1: "1", 2: "", 99: ""} {
 		if got := x.Capture(i); string(got) != want || (want == "") != (got == nil) {
 			t.Errorf("group %d is %q", i, got)
+		}
+	}
+}
+
+// TestSleep: a delay lasts as long as it should, and ends when the client leaves, whether that is before it or in its midst.
+func TestSleep(t *testing.T) {
+	x := sample()
+	begun := time.Now()
+	if v := x.Sleep(5 * time.Millisecond); v != Continue || time.Since(begun) < 5*time.Millisecond || x.Fault != nil {
+		t.Errorf("%v after %v, %v", v, time.Since(begun), x.Fault)
+	}
+	x.Presence = &netpoll.Presence{}
+	if v := x.Sleep(time.Millisecond); v != Continue || x.Stage != InAttempt {
+		t.Errorf("%v, stage %d", v, x.Stage)
+	}
+	go x.Presence.Leave()
+	for range 2 {
+		if v := x.Sleep(time.Hour); v != Stop || x.Fault != fault.ClientGone || x.Stage != InPlugin || x.Response.Status != 499 {
+			t.Errorf("%v, %v, stage %d, status %d", v, x.Fault, x.Stage, x.Response.Status)
 		}
 	}
 }

@@ -10,10 +10,22 @@ import (
 
 // watch is a target that the exchange is counted for.
 type watch struct {
-	gate  *balancer.Gate  // nil: none; of endpoints, that of a probe under way
+	gate  *balancer.Gate  // nil: none; of endpoints, that of a probe under way, and of the last attempt once it is settled
 	rules *balancer.Rules // nil: by those that have broken it
 	probe bool
+	owed  owed
+	head  balancer.Outcome // of an answer whose body is owed
 }
+
+// owed is what has to be told of a body that was still to come when its head was judged.
+type owed uint8
+
+const (
+	nothing    owed = iota
+	cut             // that it was cut
+	cutOfProbe      // the same, of a probe
+	outcome         // how it went in any case
+)
 
 // Guarded is implemented by Route.Compiled where routes have gates.
 type Guarded interface {
@@ -55,43 +67,85 @@ func (w *watch) leave() {
 }
 
 // Settle tells the gates of the route and the branch what the attempts came to. It runs before a byte of the answer leaves, so that a
-// client which has seen the failure that broke a target does not meet it again.
+// client which has seen the failure that broke a target does not meet it again. SettleBody has the last word on answers whose body is
+// still to come.
 func (x *Exchange) Settle() {
 	branch, route := &x.watches[balancer.OfBranch], &x.watches[balancer.OfRoute]
 	if branch.gate == nil && route.gate == nil {
 		return
 	}
 	a := &x.Attempts
-	if statuses := a.Statuses(); len(statuses) > 0 && (x.Fault == nil || x.Fault.Side != fault.Client) {
-		o := balancer.Outcome{Status: int(statuses[len(statuses)-1]), Took: a.Head - a.Begun}
+	statuses := a.Statuses()
+	if n := len(statuses); n > 0 && statuses[n-1] > 0 && (x.Fault == nil || x.Fault.Side != fault.Client) { // else it was the client that has ended it
+		o := balancer.Outcome{Status: int(statuses[n-1]), Took: a.Head - a.Begun}
 		if o.Took <= 0 { // no head has come
 			o.Took = x.Elapsed() - a.Begun
 		}
-		branch.record(o)
-		route.record(o)
+		branch.record(o, x.streams())
+		route.record(o, x.streams())
 	}
 	branch.leave()
 	route.leave()
 }
 
-func (w *watch) record(o balancer.Outcome) {
-	if w.gate != nil {
-		w.gate.Record(w.rules, o, w.probe)
+// streams says that the body of the answer is still to come. What runs in a tunnel is no body.
+func (x *Exchange) streams() bool { return x.Response.Stream != nil && x.Response.Status != 101 }
+
+// record tells the gate what the attempt came to; of a body that is still to come, as far as it is known: a failure is one whatever follows, and
+// a probe does not keep others waiting for the end of a stream. Else the body decides.
+func (w *watch) record(o balancer.Outcome, streams bool) {
+	w.owed, w.head = nothing, o
+	switch {
+	case w.gate == nil:
+		return
+	case !streams || w.rules != nil && w.rules.Unhealthy.Has(o.Status):
+	case w.probe:
+		w.owed = cutOfProbe
+	case w.rules == nil:
+		w.owed = cut
+	default:
+		w.owed = outcome
+		return
 	}
+	w.gate.Record(w.rules, o, w.probe)
 }
 
-// SettleEndpoint tells g, the gate of the endpoint that was tried last, what that came to.
+// SettleEndpoint tells g, the gate of the endpoint that was tried last, what that came to. As with Settle, SettleBody has the last word.
 func (x *Exchange) SettleEndpoint(g *balancer.Gate, o balancer.Outcome) {
 	w := &x.watches[balancer.OfEndpoint]
-	g.Record(w.rules, o, w.probe && w.gate == g)
+	if w.gate != g {
+		w.leave()
+		w.gate = g
+	}
+	w.record(o, x.streams())
 	w.leave()
+}
+
+// SettleBody tells the gates what has become of the body of the answer, or that nobody waits for it any more: one that the upstream has cut
+// (Fault) is a failure. It does so once.
+func (x *Exchange) SettleBody() {
+	broken := x.Fault != nil && x.Fault.Side == fault.Upstream
+	for i := range x.watches {
+		w := &x.watches[i]
+		switch {
+		case w.owed == nothing:
+		case broken:
+			// It is news of this moment, whenever the request was sent.
+			w.gate.Record(w.rules, balancer.Outcome{Status: x.Fault.Status}, w.owed == cutOfProbe)
+		case w.owed == outcome:
+			w.head.Ago = x.Elapsed() - x.Attempts.Begun
+			w.gate.Record(w.rules, w.head, false)
+		}
+		w.owed = nothing
+	}
 }
 
 // LeaveEndpoint ends the probe of the endpoint that was tried last, if it was one, without a word on it.
 func (x *Exchange) LeaveEndpoint() { x.watches[balancer.OfEndpoint].leave() }
 
-// leaveGates ends the probes of an exchange that did not come to its end.
+// leaveGates ends the probes of an exchange that did not come to its end, and tells of the body of one that did.
 func (x *Exchange) leaveGates() {
+	x.SettleBody()
 	for i := range x.watches {
 		x.watches[i].leave()
 	}

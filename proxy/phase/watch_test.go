@@ -48,6 +48,7 @@ func TestSettle(t *testing.T) {
 		{"a failure", []int{200, 503}, nil, balancer.Open},
 		{"no attempt", nil, nil, balancer.HalfOpen},
 		{"the client's fault", []int{503}, fault.ClientGone, balancer.HalfOpen},
+		{"an attempt that the client has ended", []int{0}, nil, balancer.HalfOpen},
 	} {
 		x, gates, _ := watched(t)
 		for _, s := range tt.attempts {
@@ -64,6 +65,75 @@ func TestSettle(t *testing.T) {
 			}
 			if v := g.View(); v.State != want || v.Probes != 0 {
 				t.Errorf("%s: the %v is %v, %d probes are under way", tt.name, g.Scope, v.State, v.Probes)
+			}
+		}
+	}
+}
+
+// hanging is a body that is still to come.
+type hanging struct{ Stream }
+
+func (hanging) Close() {}
+
+// TestSettleBody: an answer is as good as its body turns out to be, but a failure is one at once, and a probe does not wait for it.
+func TestSettleBody(t *testing.T) {
+	const closed, open, recovering = balancer.Closed, balancer.Open, balancer.Recovering
+	for _, tt := range []struct {
+		name   string
+		status int
+		fault  *fault.Fault
+		probe  bool
+		atHead balancer.State
+		atEnd  balancer.State
+		counts bool // with the head; else with the end
+	}{
+		{"whole", 200, nil, false, closed, closed, false},
+		{"cut", 200, fault.BodyCut, false, closed, open, false},
+		{"late", 200, fault.ReadTimeout, false, closed, open, false},
+		{"the client's doing", 200, fault.ClientGone, false, closed, closed, false},
+		{"a failure", 500, nil, false, open, open, true},
+		{"a failure that is cut, too", 500, fault.BodyCut, false, open, open, true},
+		{"a probe", 200, nil, true, recovering, recovering, true},
+		{"a probe that is cut", 200, fault.BodyCut, true, recovering, open, true},
+		{"a tunnel", 101, nil, false, closed, closed, true},
+	} {
+		var now atomic.Int64
+		now.Store(int64(1000 * time.Second))
+		set := balancer.NewGates(now.Load)
+		rules := &balancer.Rules{Failures: 1, Successes: 1, Probes: 1, Longest: time.Minute, Ramp: time.Hour, Window: time.Hour, MinRequests: 1000}
+		for s := 100; s < 600; s++ {
+			rules.Healthy[s], rules.Unhealthy[s] = s < 500, s >= 500
+		}
+		for scope := range balancer.Scopes {
+			g := set.Acquire(balancer.Target{Scope: scope, Owner: "routes/1", Name: tt.name})
+			if tt.probe {
+				g.Record(rules, balancer.Outcome{Status: 500}, false)
+				now.Add(int64(2 * time.Second))
+			}
+			x := &Exchange{Start: time.Now()}
+			x.Begin(&Settings{})
+			x.Judge(scope, rules)
+			x.EnterGate(g, g.Admit(0))
+			x.Attempts.Note(tt.status)
+			x.Response.Status, x.Response.Stream = tt.status, hanging{}
+			settle := func() {
+				if x.Settle(); scope == balancer.OfEndpoint {
+					x.SettleEndpoint(g, balancer.Outcome{Status: tt.status})
+				}
+			}
+			settle()
+			v := g.View()
+			if v.State != tt.atHead || v.Probes != 0 || v.Judged != (tt.counts || tt.probe) {
+				t.Errorf("%s: with the head the %v is %v: %+v", tt.name, scope, v.State, v)
+			}
+			x.Fault = tt.fault
+			x.SettleBody()
+			x.Finish(func(r any) { t.Error(r) })
+			if v = g.View(); v.State != tt.atEnd || !v.Judged {
+				t.Errorf("%s: in the end the %v is %v: %+v", tt.name, scope, v.State, v)
+			}
+			if v.State == open && tt.status < 500 && v.Last.Why.Status != tt.fault.Status {
+				t.Errorf("%s: the %v: %v", tt.name, scope, v.Last.Why)
 			}
 		}
 	}

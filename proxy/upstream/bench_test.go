@@ -17,7 +17,7 @@ func poolRound(t testing.TB) func() {
 	}
 	return func() {
 		now := time.Now()
-		c, f := p.get(now, time.Second, 0)
+		c, f := p.get(nil, now, time.Second, 0)
 		if f != nil {
 			t.Fatal(f)
 		}

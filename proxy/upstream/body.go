@@ -10,6 +10,7 @@ import (
 	"headgate/proxy/llm"
 	"headgate/proxy/phase"
 	"headgate/proxy/phase/wire"
+	"headgate/proxy/upstream/health"
 )
 
 // pieceSize is how much of a streamed body is read at once: a whole TLS record, and more, so that a read that is not full has left
@@ -32,6 +33,9 @@ type stream struct {
 	left    int64 // byLength: bytes to come
 	keep    bool
 	chunks  wire.Chunks
+
+	checks *health.Checker // that hear how it ends; nil without any
+	status int             // of the answer
 
 	pending []byte // read, not yet delivered
 	buf     []byte
@@ -163,9 +167,23 @@ func (s *stream) Close() {
 	} else {
 		s.c.abort()
 	}
+	s.report()
 	s.n.leave()
 	*s = stream{buf: s.buf, content: s.content}
 	streams.Put(s)
+}
+
+// report tells the passive checks of a body that was cut or that was none (contract section 3.4): as of a connection that has broken, or of an upstream
+// that takes too long. Every other end, also that of a client who does not want the rest, leaves the answer a success.
+func (s *stream) report() {
+	if s.checks == nil {
+		return
+	}
+	if f, ok := s.err.(*fault.Fault); ok && f.Side == fault.Upstream {
+		s.checks.Failed(s.n.target, f.Status == fault.ReadTimeout.Status)
+		return
+	}
+	s.checks.Answered(s.n.target, s.status)
 }
 
 var _ phase.Stream = (*stream)(nil)

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"math"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -75,6 +76,13 @@ func silent(fd int) bool {
 			return false
 		}
 	}
+}
+
+// expect makes the kernel break the connection when what was sent is not acknowledged for d, or cannot leave because the upstream takes no more.
+// The latter may be slowness, which has clocks of its own: where much is to be sent, d must not be less than those.
+func (c *conn) expect(d time.Duration) {
+	ms := min((d+time.Millisecond-1)/time.Millisecond, math.MaxInt32)
+	_ = unix.SetsockoptInt(c.fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(ms)) // without it, the kernel's own patience is longer
 }
 
 // Of Linux's TCP states (include/net/tcp_states.h), the one after a reset.

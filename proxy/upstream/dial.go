@@ -24,10 +24,13 @@ type dialer struct {
 	failed func(endpoint string, f *fault.Fault, err error)
 }
 
-// connect resolves, dials and shakes hands, all before ctx ends; the handshake takes no longer than handshake, when that is not 0.
+// connect resolves, dials and shakes hands, all before ctx ends; the handshake takes no longer than handshake, when that is not 0. A ctx
+// that is cancelled before its time says that the client has left, which is no failure of the endpoint.
 func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *fault.Fault) {
 	addrs, from, err := d.addresses(ctx)
 	switch {
+	case err != nil && abandoned(ctx):
+		return nil, fault.ClientGone
 	case errors.Is(err, errRefused):
 		return nil, d.report(fault.RefusedNode, err)
 	case err != nil:
@@ -36,6 +39,8 @@ func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *
 	nc, err := d.dialOne(ctx, addrs)
 	if err != nil {
 		switch {
+		case abandoned(ctx):
+			return nil, fault.ClientGone
 		case isTimeout(err) || ctx.Err() != nil:
 			return nil, d.report(fault.ConnectTimeout, err)
 		case isSocketShortage(err):
@@ -49,6 +54,7 @@ func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *
 		_ = nc.Close()
 		return nil, d.report(fault.ConnectFailed, err)
 	}
+	c.expect(peerPatience) // not before the dial, which has a clock of its own
 	if d.tls == nil {
 		return c, nil
 	}
@@ -61,7 +67,10 @@ func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *
 	}
 	if err = tc.HandshakeContext(ctx); err != nil {
 		_ = nc.Close()
-		if ctx.Err() != nil {
+		switch {
+		case abandoned(ctx):
+			return nil, fault.ClientGone
+		case ctx.Err() != nil:
 			return nil, d.report(fault.TLSTimeout, err)
 		}
 		return nil, d.report(fault.TLSFailed, err)
@@ -70,18 +79,28 @@ func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *
 	return c, nil
 }
 
+// abandoned says that ctx was cancelled, by something else than its own clock.
+func abandoned(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
+
 const (
 	// nextAddress is how long an address has for itself before the next one is tried beside it (RFC 8305 section 5).
 	nextAddress = 250 * time.Millisecond
 	// mostAddresses bounds how many addresses are tried for one connection.
 	mostAddresses = 8
+
+	// peerPatience is how long the other end may leave unacknowledged what was sent to it, before the connection counts as dead (RFC 5482):
+	// the host may be gone, or a box between have forgotten the connection. Where nothing is under way the kernel asks, from askPeer on and
+	// then every askPeerAgain, and the same patience holds.
+	peerPatience = 10 * time.Second
+	askPeer      = 4 * time.Second
+	askPeerAgain = 2 * time.Second
 )
 
 // dialOne connects to one of the addresses: to the first that answers, when they are tried one after another, the next one as soon as one has
 // failed or has kept silent for a while.
 func (d *dialer) dialOne(ctx context.Context, addrs []netip.Addr) (net.Conn, error) {
 	dial := func(ctx context.Context, a netip.Addr) (net.Conn, error) {
-		var nd net.Dialer
+		nd := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: askPeer, Interval: askPeerAgain, Count: int(peerPatience / askPeerAgain)}}
 		return nd.DialContext(ctx, "tcp", net.JoinHostPort(a.String(), d.port))
 	}
 	if len(addrs) == 1 {

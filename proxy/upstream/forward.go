@@ -19,9 +19,9 @@ const (
 // endpoint is tried when nothing was sent, or when the method may be repeated; never the same endpoint twice, never once the head of an
 // answer was there. The fault of the last attempt is returned when none succeeded.
 func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
-	u = u.settled(x) // one set of nodes for the whole exchange
-	if len(u.nodes) == 0 {
-		return fault.NoEndpoint
+	u, f := u.settled(x) // one set of nodes for the whole exchange
+	if f != nil {
+		return f
 	}
 	tried := &x.Attempts.Tried
 	tried.Reset()
@@ -50,13 +50,14 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 			n.judge(x, f, since)
 		}
 		if f == nil {
-			u.answered(n, x.Response.Status)
+			u.answered(n, &x.Response)
 			if u.observer != nil {
 				u.observer.Observe(n.index, x.Attempts.Head-x.Attempts.Connected)
 			}
 			if next = u.other(x, n, key, try, start); next < 0 {
 				return nil
 			}
+			x.SettleBody() // which nobody waits for
 			drop(&x.Response, lines)
 			continue
 		}
@@ -127,10 +128,13 @@ func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
 			now = x.Start.Add(x.Elapsed())
 		}
 		if stale, f = u.exchange(x, n, c, now); stale && !x.Request.Spent {
-			if c, f = n.pool.fresh(u.left(x, u.connect), u.handshake); f == nil {
+			if c, f = n.pool.fresh(x.Presence, u.left(x, u.connect), u.handshake); f == nil {
 				_, f = u.exchange(x, n, c, x.Start.Add(x.Elapsed()))
 			}
 		}
+	}
+	if c == nil && f == fault.ClientGone {
+		x.Stage = phase.InConnect
 	}
 	if f != nil || x.Response.Stream == nil { // a stream takes itself off the count
 		n.leave()

@@ -80,6 +80,41 @@ func TestJudging(t *testing.T) {
 	}
 }
 
+// cutter begins an answer and hangs up in its midst.
+func cutter(t testing.TB) *server { return serve(t, once(chunkedHead+"2\r\nab\r\n")) }
+
+// TestJudgingBodies: an endpoint whose answers are cut breaks, although their heads are fine; what becomes of the client says nothing.
+func TestJudgingBodies(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	_, rules := r.breakable()
+	bad := cutter(t)
+	u := r.upstream(nil, bad, serve(t, answers(ok2)))
+	finish := func(x *phase.Exchange, f *fault.Fault) {
+		x.Fault = f
+		x.SettleBody()
+	}
+	for range 8 {
+		x, got := ask(u, rules)
+		if f, ok := got.cut.(*fault.Fault); ok {
+			finish(x, f)
+		} else {
+			finish(x, nil)
+		}
+	}
+	if v := u.nodes[0].gate.View(); v.State != balancer.Open || v.Last.Why.Status != 502 || len(bad.seen()) != 2 {
+		t.Errorf("%+v after %d requests", v, len(bad.seen()))
+	}
+	left := r.upstream(nil, cutter(t))
+	for range 8 {
+		x, _ := ask(left, rules)
+		finish(x, fault.ClientGone)
+	}
+	if v := left.nodes[0].gate.View(); v.State != balancer.Closed || !v.Judged {
+		t.Errorf("%+v", v)
+	}
+}
+
 // TestJudgingWhatIsRepeated: an answer that is dropped in favour of another node's counts for its endpoint all the same.
 func TestJudgingWhatIsRepeated(t *testing.T) {
 	t.Parallel()

@@ -9,6 +9,7 @@ import (
 	"headgate/conf/resource"
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
+	"headgate/proxy/phase"
 	"headgate/proxy/upstream/health"
 )
 
@@ -130,10 +131,16 @@ func (h *Hub) dialProbe(ctx context.Context, host string, port int) (net.Conn, e
 // Passive checks count the final status, and every failure that was followed by another attempt (contract section 3.4). What the
 // gateway or the client broke says nothing of the server.
 
-func (u *Upstream) answered(n *node, status int) {
-	if u.checks != nil {
-		u.checks.Answered(n.target, status)
+// answered counts an answer. One that is still arriving is no success before it has come whole.
+func (u *Upstream) answered(n *node, r *phase.Response) {
+	if u.checks == nil {
+		return
 	}
+	if s, ok := r.Stream.(*stream); ok && u.checks.Good(r.Status) {
+		s.checks, s.status = u.checks, r.Status
+		return
+	}
+	u.checks.Answered(n.target, r.Status)
 }
 
 // gaveUp counts the failure of the last attempt, which the client sees as the status that it stands for.

@@ -67,7 +67,7 @@ func (n *node) leave() {
 }
 
 // queue waits until one of the nodes that were not tried can take one more. The queue is bounded in number and time; past it the client is told
-// to come again.
+// to come again. A client that leaves gives its place back.
 func (u *Upstream) queue(x *phase.Exchange, key uint64) (*node, *fault.Fault) {
 	l := u.limiter
 	if l.waiting.Add(1) > l.queue {
@@ -77,12 +77,16 @@ func (u *Upstream) queue(x *phase.Exchange, key uint64) (*node, *fault.Fault) {
 	defer l.waiting.Add(-1)
 	timer := time.NewTimer(u.left(x, l.patience))
 	defer timer.Stop()
+	left := x.Presence.Context().Done()
 	for {
 		if n := u.freeNode(&x.Attempts.Tried, key); n != nil {
 			return n, nil
 		}
 		select {
 		case <-l.free:
+		case <-left: // a token that came at the same time stays for the next one
+			x.Stage = phase.InQueue
+			return nil, fault.ClientGone
 		case <-timer.C:
 			if u.over(x) {
 				return nil, fault.TotalTimeout

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"headgate/proxy/fault"
+	"headgate/proxy/netpoll"
 )
 
 // PoolOptions are the limits of the connections to one endpoint (contract section 3.1, keepalive_pool).
@@ -96,16 +97,15 @@ func (p *Pool) takeIdle() *conn {
 	}
 }
 
-// get returns a connection that is known to be alive, or a new one. now is the present time, connect bounds dialling and handshake,
-// handshake the latter alone; 0 = no clock of its own.
-func (p *Pool) get(now time.Time, connect, handshake time.Duration) (*conn, *fault.Fault) {
+// get returns a connection that is known to be alive, or a new one. now is the present time; the rest is for a new one, see fresh.
+func (p *Pool) get(client *netpoll.Presence, now time.Time, connect, handshake time.Duration) (*conn, *fault.Fault) {
 	for c := p.takeIdle(); c != nil; c = p.takeIdle() {
 		if p.usable(c, now) {
 			return c, nil
 		}
 		c.discard()
 	}
-	return p.fresh(connect, handshake)
+	return p.fresh(client, connect, handshake)
 }
 
 func (p *Pool) usable(c *conn, now time.Time) bool {
@@ -132,9 +132,10 @@ func (p *Pool) expired(c *conn, now time.Time) bool {
 	return int64(age) >= c.expires.Load() || p.opt.MaxAge > 0 && age-c.born >= p.opt.MaxAge
 }
 
-// fresh dials.
-func (p *Pool) fresh(connect, handshake time.Duration) (*conn, *fault.Fault) {
-	ctx, cancel := context.WithTimeout(context.Background(), connect)
+// fresh dials. connect bounds dialling and handshake, handshake the latter alone; 0 = no clock of its own. It ends when the client leaves, who
+// may be nil. A connection that is there nevertheless is not for nothing: it waits for the next request.
+func (p *Pool) fresh(client *netpoll.Presence, connect, handshake time.Duration) (*conn, *fault.Fault) {
+	ctx, cancel := context.WithTimeout(client.Context(), connect)
 	defer cancel()
 	c, f := p.dial.connect(ctx, handshake)
 	if f != nil {
@@ -142,6 +143,11 @@ func (p *Pool) fresh(connect, handshake time.Duration) (*conn, *fault.Fault) {
 	}
 	c.pool, c.born = p, time.Since(p.epoch)
 	p.open.Add(1)
+	if client.Left() {
+		c.reused = true // it may be at its end when it is taken
+		p.put(c, time.Now())
+		return nil, fault.ClientGone
+	}
 	return c, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"headgate/conf/resource"
+	"headgate/proxy/fault"
 	"headgate/proxy/phase"
 	"headgate/proxy/upstream/dns"
 )
@@ -316,22 +317,29 @@ func (u *Upstream) present() *Upstream {
 	return &with
 }
 
-// settled is present, when it is known whether there are nodes. Only the exchanges of the first moments wait for that.
-func (u *Upstream) settled(x *phase.Exchange) *Upstream {
-	if u.service == nil {
-		return u
-	}
-	select {
-	case <-u.service.known:
-	default:
-		wait := time.NewTimer(u.left(x, u.connect))
-		defer wait.Stop()
+// settled is present, when it is known whether there are nodes. Only the exchanges of the first moments wait for that. A fault says that
+// there are none.
+func (u *Upstream) settled(x *phase.Exchange) (*Upstream, *fault.Fault) {
+	if u.service != nil {
 		select {
 		case <-u.service.known:
-		case <-wait.C:
+		default:
+			wait := time.NewTimer(u.left(x, u.connect))
+			defer wait.Stop()
+			select {
+			case <-u.service.known:
+			case <-wait.C:
+			case <-x.Presence.Context().Done():
+				x.Stage = phase.InConnect
+				return nil, fault.ClientGone
+			}
 		}
+		u = u.present()
 	}
-	return u.present()
+	if len(u.nodes) == 0 {
+		return nil, fault.NoEndpoint
+	}
+	return u, nil
 }
 
 // Undiscovered says that the nodes of u are left to a discovery that is not configured, so that it has none.

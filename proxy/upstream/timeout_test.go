@@ -6,46 +6,22 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"headgate/conf/resource"
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
+	"headgate/proxy/upstream/dialtest"
 )
 
-// blackhole is an address that does not answer: a listener whose queue is full and stays so.
+// blackhole is an address that does not answer.
 func blackhole(t testing.TB) *server {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Close(fd) })
-	if err = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err == nil {
-		err = unix.Listen(fd, 0)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	name, err := unix.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := name.(*unix.SockaddrInet4).Port
-	for range 16 { // until the kernel drops them
-		c, err := net.DialTimeout("tcp", "127.0.0.1:"+strconv.Itoa(port), 100*time.Millisecond)
-		if err != nil {
-			return &server{host: "127.0.0.1", port: port}
-		}
-		t.Cleanup(func() { _ = c.Close() })
-	}
-	t.Fatal("the queue does not fill up")
-	return nil
+	t.Helper()
+	at := dialtest.Blackhole(t, netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), 0))
+	return &server{host: at.Addr().String(), port: int(at.Port())}
 }
 
 func TestConnectTimeout(t *testing.T) {
@@ -71,28 +47,7 @@ func TestBlackholeAmongAddresses(t *testing.T) {
 	r.def.Pool.Size = 0 // dial each time
 	s := serve(t, answers(ok2))
 	hole := netip.MustParseAddr("127.0.0.77")
-	fill := func() { // the same port on another address
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-		if err == nil {
-			t.Cleanup(func() { _ = unix.Close(fd) })
-			err = unix.Bind(fd, &unix.SockaddrInet4{Addr: hole.As4(), Port: s.port})
-		}
-		if err == nil {
-			err = unix.Listen(fd, 0)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		for range 16 {
-			c, err := net.DialTimeout("tcp", netip.AddrPortFrom(hole, uint16(s.port)).String(), 100*time.Millisecond)
-			if err != nil {
-				return
-			}
-			t.Cleanup(func() { _ = c.Close() })
-		}
-		t.Fatal("the queue does not fill up")
-	}
-	fill()
+	dialtest.Blackhole(t, netip.AddrPortFrom(hole, uint16(s.port))) // the same port on another address
 	r.names = func(context.Context, string) ([]netip.Addr, error) {
 		return []netip.Addr{hole, netip.MustParseAddr("127.0.0.1")}, nil
 	}
@@ -234,7 +189,7 @@ func TestEarlyAnswer(t *testing.T) {
 // dialed returns a connection that the pool of u's only node has just made.
 func (u *Upstream) dialed(t *testing.T) *conn {
 	t.Helper()
-	c, f := u.nodes[0].pool.fresh(10*time.Second, 0)
+	c, f := u.nodes[0].pool.fresh(nil, 10*time.Second, 0)
 	if f != nil {
 		t.Fatal(f)
 	}

@@ -26,9 +26,9 @@ func upgrades(q *phase.Request) bool {
 func (u *Upstream) connection(x *phase.Exchange, n *node, now time.Time) (c *conn, f *fault.Fault) {
 	start := x.Elapsed()
 	if upgrades(&x.Request) {
-		c, f = n.pool.fresh(u.connecting(x), u.handshake)
+		c, f = n.pool.fresh(x.Presence, u.connecting(x), u.handshake)
 	} else {
-		c, f = n.pool.get(now, u.connecting(x), u.handshake)
+		c, f = n.pool.get(x.Presence, now, u.connecting(x), u.handshake)
 	}
 	if f != nil || u.resting.Load() {
 		u.connected(n, f, x.Elapsed()-start)
@@ -122,6 +122,7 @@ func (u *Upstream) tunnel(x *phase.Exchange, c *conn, n *node, head, early []byt
 		c: c, n: n, x: x, protocol: chosen(head, x.Request.Upgrade), early: early,
 		buf: tunnelBuffers.Get().(*[tunnelBuffer]byte), idle: max(u.send, u.read),
 	}
+	c.expect(max(peerPatience, u.send, u.read) + time.Second)
 	r.Status, r.Source = switching, phase.FromUpstream
 	x.Attempts.Note(switching)
 	return nil

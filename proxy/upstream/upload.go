@@ -39,6 +39,9 @@ type upload struct {
 func (c *conn) startUpload(q *phase.Request, send time.Duration) {
 	up := &upload{c: c, body: q.Body, from: q.Incoming, send: send, done: make(chan struct{})}
 	c.upload = up
+	if send > peerPatience {
+		c.expect(send + time.Second) // its own clock comes first
+	}
 	go up.run()
 }
 
@@ -146,6 +149,9 @@ func (c *conn) sent() bool {
 	select {
 	case <-c.upload.done:
 		c.unsent = sendFault(c.upload.err)
+		if c.upload.send > peerPatience && c.unsent == nil {
+			c.expect(peerPatience)
+		}
 		c.upload = nil
 		return c.unsent == nil
 	default:

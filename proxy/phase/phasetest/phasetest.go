@@ -272,6 +272,9 @@ func Run(x *phase.Exchange, e *Env, serve func(x *phase.Exchange), instances ...
 	}
 	x.Respond()
 	if err := pass(x); err != nil {
+		if f, ok := err.(*fault.Fault); ok {
+			x.Fault = f
+		}
 		x.Finish(func(r any) { panic(r) })
 		return "broken off: " + err.Error()
 	}

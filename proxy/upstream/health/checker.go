@@ -213,7 +213,12 @@ func (c *Checker) Answered(t *Target, status int) {
 	}
 }
 
-// Failed is the passive report of an attempt at t that was followed by another one elsewhere.
+// Good says whether passive checks count an answer with the status as a success.
+func (c *Checker) Good(status int) bool {
+	return c.checks.Passive != nil && c.passive.classify(status) == Success
+}
+
+// Failed is the passive report of an attempt at t that was followed by another one elsewhere, or whose answer was cut.
 func (c *Checker) Failed(t *Target, timedOut bool) {
 	if c.checks.Passive == nil {
 		return
