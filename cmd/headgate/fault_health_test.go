@@ -64,7 +64,9 @@ func TestFault32Flapping(t *testing.T) {
 	status := func(id string, h *patient) int {
 		return g.metric(fmt.Sprintf(`apisix_upstream_status{name="/apisix/routes/%s",ip="127.0.0.1",port=%q}`, id, portOf(h.addr)))
 	}
-	allDown := func(id string) int { return g.metric(fmt.Sprintf(`headgate_upstream_all_down{upstream="routes/%s"}`, id)) }
+	allDown := func(id string) int {
+		return g.metric(fmt.Sprintf(`headgate_upstream_all_down{upstream="routes/%s"}`, id))
+	}
 
 	// Clients ask all the time, and look at nothing but their answers.
 	var lost atomic.Int64
