@@ -183,7 +183,7 @@ func blackHole(t testing.TB) string {
 	t.Helper()
 	addr := silentSocket(t, true)
 	for range 16 { // until the kernel drops them
-		c, err := net.DialTimeout("tcp", addr, 200*time.Millisecond)
+		c, err := net.DialTimeout("tcp", addr, 500*time.Millisecond)
 		if err != nil {
 			return addr
 		}
