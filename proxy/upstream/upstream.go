@@ -45,6 +45,8 @@ type Upstream struct {
 	limiter *limiter
 	again   *statusSet
 	budget  budget
+	// anyMethod: what is not safe to repeat is repeated, too.
+	anyMethod bool
 
 	clocks
 	passHost     string
