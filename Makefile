@@ -7,7 +7,7 @@ FUZZTIME    ?= 10s
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-.PHONY: build run demo test lint fuzz bench storm scale clean
+.PHONY: build run demo test faults lint fuzz bench storm scale clean
 
 # One static binary.
 build:
@@ -22,12 +22,17 @@ demo: build
 	./bin/headgate demo
 
 # What asserts allocations, without the race detector, which would disturb it; then all tests with it. The comparison with the recorded
-# APISIX runs by itself, so that it shows how many cases were compared.
+# APISIX runs by itself, so that it shows how many cases were compared, and the fault suite, so that it shows its figures.
 test:
 	@.ci/need gcc git curl python3 openssl etcd=etcd-server redis-server redis-sentinel
 	$(GO) test -timeout 10m -run 'Alloc' ./...
-	$(GO) test -race -timeout 15m -skip '^TestRecordedAPISIX$$' ./...
+	$(GO) test -race -timeout 15m -skip '^TestRecordedAPISIX$$|^TestFault' ./...
 	$(GO) test -race -timeout 15m -v -run '^TestRecordedAPISIX$$' ./cmd/headgate
+	@GO=$(GO) .ci/faults -race
+
+# What was measured with each fault of an upstream, a client or the machine; without the race detector, as users run it.
+faults:
+	@GO=$(GO) .ci/faults
 
 lint:
 	@files=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$files" ]; then echo "gofmt: $$files"; exit 1; fi

@@ -16,7 +16,7 @@ func KindOf(p Picker) string {
 		return LeastConn
 	case *ewma:
 		return EWMA
-	case *hashRing:
+	case *hashing:
 		return ConsistHash
 	}
 	return ""
@@ -32,8 +32,8 @@ func Peek(p Picker, key uint64) int {
 		return peek(&p.ranked, func(g *lcGroup, need demand) int { return g.pickFrom(g.from.Load()+1, nil, need) })
 	case *ewma:
 		return peek(&p.ranked, (*ewmaGroup).peek)
-	case *hashRing:
-		return peek(&p.ranked, func(r *ring, need demand) int { return r.pick(nil, key, need) })
+	case *hashing:
+		return peek(&p.ranked, func(g *hashGroup, need demand) int { return g.pick(nil, key, need) })
 	}
 	return -1
 }

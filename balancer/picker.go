@@ -61,7 +61,7 @@ func New(kind string, eps []*Endpoint, prev Picker) (Picker, error) {
 	case EWMA:
 		return newEWMA(eps, prev, monotonic()), nil
 	case ConsistHash:
-		return newHashRing(eps), nil
+		return newHashing(eps), nil
 	}
 	return nil, fmt.Errorf("unknown balancer type %q: use %s, %s, %s or %s", kind, RoundRobin, ConsistHash, LeastConn, EWMA)
 }

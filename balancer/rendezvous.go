@@ -28,13 +28,16 @@ type bidder struct {
 	branch       int
 }
 
+// maxBid is the highest weight that counts.
+const maxBid = 1<<63 - 1
+
 // NewRendezvous returns a rendezvous for branches; branch i has the identity ids[i] and the weight weights[i], of which 2^63-1 counts
 // as the highest. A branch of weight 0 is never picked.
 func NewRendezvous(ids []string, weights []uint64) *Rendezvous {
 	r := &Rendezvous{}
 	for i, w := range weights {
 		if w > 0 {
-			r.bidders = append(r.bidders, bidder{xxhash.Sum64String(ids[i]), min(w, 1<<63-1), i})
+			r.bidders = append(r.bidders, bidder{xxhash.Sum64String(ids[i]), min(w, maxBid), i})
 		}
 	}
 	slices.SortStableFunc(r.bidders, func(a, b bidder) int { return cmp.Compare(a.seed, b.seed) })
@@ -44,23 +47,45 @@ func NewRendezvous(ids []string, weights []uint64) *Rendezvous {
 // Pick returns the branch of key, or -1 when every weight is 0. Branches that passed has do not bid (nil: all do): their keys are
 // shared out among the others by weight, and nobody else's move. It allocates nothing.
 func (r *Rendezvous) Pick(key uint64, passed *Tried) int {
-	key = mix(key + 0x9e3779b97f4a7c15) // spreads keys that are small numbers
-	best, bestWeight, bestTime := -1, uint64(0), uint64(0)
+	key = spreadKey(key)
+	leader := race{won: -1}
 	for i := range r.bidders {
 		b := &r.bidders[i]
 		if passed.Has(b.branch) {
 			continue
 		}
-		u := mix(b.seed ^ key)
-		// -ln(u) is at least 1-u, which costs no logarithm and settles most bids.
-		if best >= 0 && !sooner(lowest(u), b.weight, bestTime, bestWeight) {
-			continue
-		}
-		if t := arrival(u); best < 0 || sooner(t, b.weight, bestTime, bestWeight) {
-			best, bestWeight, bestTime = b.branch, b.weight, t
+		if t, ahead := leader.ahead(b, key); ahead {
+			leader = race{t, b.weight, b.branch}
 		}
 	}
-	return best
+	return leader.won
+}
+
+// mix is the finalizer of splitmix64: every bit of x moves half of the result.
+func mix(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// spreadKey spreads keys that are small numbers.
+func spreadKey(key uint64) uint64 { return mix(key + 0x9e3779b97f4a7c15) }
+
+// race is who has been first so far, and when, in the race for a key; won is -1 while nobody has come.
+type race struct {
+	time, weight uint64
+	won          int
+}
+
+// ahead returns when b arrives, if that is before everybody else so far. key comes from spreadKey.
+func (r *race) ahead(b *bidder, key uint64) (time uint64, ok bool) {
+	u := mix(b.seed ^ key)
+	// -ln(u) is at least 1-u, which costs no logarithm and settles most bids.
+	if r.won >= 0 && !sooner(lowest(u), b.weight, r.time, r.weight) {
+		return 0, false
+	}
+	time = arrival(u)
+	return time, r.won < 0 || sooner(time, b.weight, r.time, r.weight)
 }
 
 // sooner compares t1/w1 < t2/w2. The products stay below 2^127.

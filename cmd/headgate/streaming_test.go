@@ -153,63 +153,6 @@ func TestEventStream(t *testing.T) {
 	}
 }
 
-// TestCutAnswer: an answer that its upstream did not finish never looks finished to the client.
-func TestCutAnswer(t *testing.T) {
-	g := startGate(t, onLoopback(t, conf.Default()))
-	u := newScripted(t)
-	g.configure("PUT", "/routes/cut", fmt.Sprintf(`{"uri":"/cut","upstream":{"nodes":{%q:1},"retries":0}}`, u.addr))
-	const chunkedHead = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-	big := strings.Repeat("0123456789abcdef", 8<<10)
-	tests := []struct{ name, sent string }{
-		{"length, no byte of the body", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"},
-		{"length, inside", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"},
-		{"length, one byte short", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhelloworl"},
-		{"length, large", "HTTP/1.1 200 OK\r\nContent-Length: 131073\r\n\r\n" + big},
-		{"chunked, behind the head", chunkedHead},
-		{"chunked, between chunks", chunkedHead + chunk("hello")},
-		{"chunked, between large chunks", chunkedHead + chunk(big)},
-		{"chunked, inside a chunk", chunkedHead + "a\r\nhello"},
-		{"chunked, inside a size", chunkedHead + chunk("hello") + "1"},
-		{"chunked, behind a size", chunkedHead + chunk("hello") + "5\r\n"},
-		{"chunked, before the line end of a chunk", chunkedHead + "5\r\nhello"},
-		{"chunked, inside the last chunk", chunkedHead + chunk("hello") + "0\r\n"},
-		{"chunked, inside the trailer", chunkedHead + chunk("hello") + "0\r\nX-T: 1\r\n"},
-		{"events", sseHead + chunk("data: 1\n\n")},
-	}
-	ends := []struct {
-		name string
-		end  func(*servedRequest, testing.TB)
-	}{
-		{"closed", func(r *servedRequest, _ testing.TB) { r.Close() }},
-		{"reset", (*servedRequest).reset},
-	}
-	for _, tt := range tests {
-		for _, e := range ends {
-			t.Run(tt.name+", "+e.name, func(t *testing.T) {
-				c := dialWire(t, g.addr)
-				if _, err := io.WriteString(c, "GET /cut HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
-					t.Fatal(err)
-				}
-				served := u.next(t)
-				served.send(t, tt.sent)
-				e.end(served, t)
-				res, body, err := c.read()
-				switch {
-				case res != nil && res.StatusCode == http.StatusBadGateway:
-				case res != nil && err == nil:
-					t.Errorf("the client got a complete answer: %d %q", res.StatusCode, body)
-				}
-			})
-		}
-	}
-	// The gateway is none the worse for it.
-	u2 := newUpstream(t, "fine", nil)
-	g.configure("PUT", "/routes/cut", fmt.Sprintf(`{"uri":"/cut","upstream":{"nodes":{%q:1}}}`, u2.addr))
-	if a := g.send("GET", "http://"+g.addr+"/cut", ""); a.status != http.StatusOK {
-		t.Error(a)
-	}
-}
-
 // TestClientGone: when the client leaves in the middle of a stream, the upstream's connection is closed and the line is logged.
 func TestClientGone(t *testing.T) {
 	g := startGate(t, onLoopback(t, conf.Default()))

@@ -92,6 +92,8 @@ type Timeout struct {
 type Retry struct {
 	Statuses []int // of answers, sorted
 	Budget   *int  // percent of the requests; nil: the gateway's default
+	// NonIdempotent: a request whose method is not safe to repeat is tried at another node as well after one had got it and failed.
+	NonIdempotent bool
 }
 
 // Limits bound what each node of an upstream is given at a time. They are Headgate's own.

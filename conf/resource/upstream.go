@@ -54,6 +54,9 @@ func (f *fields) retry() *Retry {
 		n := sub.integer("budget", 0)
 		r.Budget = &n
 	}
+	if v := sub.boolean("non_idempotent"); v != nil {
+		r.NonIdempotent = *v
+	}
 	f.adopt(sub)
 	return r
 }

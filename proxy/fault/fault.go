@@ -87,9 +87,14 @@ var (
 	ConnectFailed  = &Fault{"connect_failed", Upstream, 502, Unsent}
 	ConnectTimeout = &Fault{"connect_timeout", Upstream, 504, Unsent}
 	TLSTimeout     = &Fault{"tls_timeout", Upstream, 504, Unsent}
-	TLSFailed      = &Fault{"tls_failed", Upstream, 502, Unsent}
-	SendFailed     = &Fault{"send_failed", Upstream, 502, Sent}
-	SendTimeout    = &Fault{"send_timeout", Upstream, 504, Sent}
+	// TLSFailed is every failed handshake but those of the faults behind it, whose causes operators mend in different places.
+	TLSFailed    = &Fault{"tls_failed", Upstream, 502, Unsent}
+	TLSExpired   = &Fault{"tls_certificate_expired", Upstream, 502, Unsent} // or not valid yet
+	TLSWrongName = &Fault{"tls_certificate_name", Upstream, 502, Unsent}
+	TLSUntrusted = &Fault{"tls_certificate_authority", Upstream, 502, Unsent} // signed by nobody who is trusted
+	TLSVersion   = &Fault{"tls_version", Upstream, 502, Unsent}
+	SendFailed   = &Fault{"send_failed", Upstream, 502, Sent}
+	SendTimeout  = &Fault{"send_timeout", Upstream, 504, Sent}
 	// ClosedBeforeHead: the upstream closed or reset the connection before a single response byte.
 	ClosedBeforeHead = &Fault{"closed_before_head", Upstream, 502, Sent}
 	HeadTimeout      = &Fault{"head_timeout", Upstream, 504, Sent}
@@ -111,7 +116,7 @@ func All() []*Fault {
 		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
 		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, RefusedNode, AllTried, RetryDeadline,
 		Quarantined, Panic, EndpointsBusy, NoUpstreamSocket,
-		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
+		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, TLSExpired, TLSWrongName, TLSUntrusted, TLSVersion, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
 		BadBody, ReadTimeout, FirstContentTimeout, TotalTimeout,
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -73,7 +74,7 @@ func (d *dialer) connect(ctx context.Context, handshake time.Duration) (*conn, *
 		case ctx.Err() != nil:
 			return nil, d.report(fault.TLSTimeout, err)
 		}
-		return nil, d.report(fault.TLSFailed, err)
+		return nil, d.report(handshakeFault(err), err)
 	}
 	c.Conn = tc
 	return c, nil
@@ -170,6 +171,26 @@ func (d *dialer) report(f *fault.Fault, err error) *fault.Fault {
 
 func isSocketShortage(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EADDRNOTAVAIL)
+}
+
+// handshakeFault is what the end of a handshake with err comes from.
+func handshakeFault(err error) *fault.Fault {
+	var (
+		invalid   x509.CertificateInvalidError
+		name      x509.HostnameError
+		authority x509.UnknownAuthorityError
+	)
+	switch {
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return fault.TLSExpired
+	case errors.As(err, &name):
+		return fault.TLSWrongName
+	case errors.As(err, &authority):
+		return fault.TLSUntrusted
+	case strings.Contains(err.Error(), "protocol version"): // crypto/tls has no type for it, be it our refusal or an alert
+		return fault.TLSVersion
+	}
+	return fault.TLSFailed
 }
 
 // TLSOptions are what a TLS connection to an upstream is verified and identified with.

@@ -69,7 +69,7 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 		f = u.late(x, f)
 		x.Attempts.Note(f.Status)
 		switch {
-		case f.Retry == fault.Never, f.Retry == fault.Sent && !repeatable(&x.Request), x.Request.Spent, try >= u.retries:
+		case f.Retry == fault.Never, f.Retry == fault.Sent && !u.repeatable(&x.Request), x.Request.Spent, try >= u.retries:
 			u.gaveUp(n, f)
 			return f
 		case f.Retry == fault.Sent && !u.budget.spend():
@@ -95,11 +95,14 @@ func (n *node) send(x *phase.Exchange) (v phase.Verdict) {
 	return v
 }
 
-// repeatable: methods that may reach an upstream twice (contract section 3.2; POST, PATCH and LOCK may not). A protocol switch may not
-// either: what was begun on another connection nobody would end.
-func repeatable(q *phase.Request) bool {
+// repeatable: methods that may reach an upstream twice (contract section 3.2; POST, PATCH and LOCK may not, unless the operator lets them). A
+// protocol switch may not either: what was begun on another connection nobody would end.
+func (u *Upstream) repeatable(q *phase.Request) bool {
 	if upgrades(q) {
 		return false
+	}
+	if u.anyMethod {
+		return true
 	}
 	switch string(outMethod(q)) {
 	case "POST", "PATCH", "LOCK":
@@ -170,7 +173,7 @@ func (u *Upstream) exchange(x *phase.Exchange, n *node, c *conn, now time.Time) 
 			return false, nil
 		}
 	} else if c.reused && (f == fault.ClosedBeforeHead || f == fault.SendFailed) {
-		stale = stale || c.unsent != nil || repeatable(&x.Request) || c.unheard()
+		stale = stale || c.unsent != nil || u.repeatable(&x.Request) || c.unheard()
 	}
 	x.Response.Header.Truncate(lines)
 	c.abort()

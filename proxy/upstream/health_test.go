@@ -330,6 +330,41 @@ func TestVerdictSurvives(t *testing.T) {
 	third.Close()
 }
 
+// TestSlowStartOfARecoveredServer: a server that is back gets next to nothing at first when its share is to grow over an hour, and its half when it
+// is not to grow at all.
+func TestSlowStartOfARecoveredServer(t *testing.T) {
+	for _, kind := range []string{"roundrobin", "least_conn", "chash"} {
+		for slow, fits := range map[time.Duration]func(n int64) bool{
+			time.Hour: func(n int64) bool { return n <= 20 },
+			0:         func(n int64) bool { return n >= 100 },
+		} {
+			t.Run(fmt.Sprint(kind, " ", slow), func(t *testing.T) {
+				r := newChecked(t)
+				a, b := newMoody(t), newMoody(t)
+				u := r.upstream(func(d *resource.Upstream) {
+					d.Type, d.Key, d.Checks = kind, "uri", watching()
+					d.Checks.SlowStart = slow
+				}, a.server, b.server)
+				u.Publish("routes/1")
+				u.checks.Answered(u.nodes[0].target, 500)
+				if u.nodes[0].Healthy() {
+					t.Fatal("a 500 makes no server unhealthy")
+				}
+				u.checks.Answered(u.nodes[0].target, 200)
+				if !u.nodes[0].Healthy() {
+					t.Fatal("did not recover")
+				}
+				for i := range 400 {
+					do(u, request("GET", fmt.Sprintf("/%d", i), "")).want(t, 200, "ok")
+				}
+				if n := a.served.Load(); !fits(n) || n+b.served.Load() != 400 {
+					t.Errorf("the server that has recovered got %d of 400 requests, the other one %d", n, b.served.Load())
+				}
+			})
+		}
+	}
+}
+
 // TestPassiveAlone: checks without probes could never bring a server back, and are none.
 func TestPassiveAlone(t *testing.T) {
 	r := newChecked(t)

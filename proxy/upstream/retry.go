@@ -174,6 +174,7 @@ func (u *Upstream) retryRules(doc *resource.Upstream, def Defaults, prev *Upstre
 		if r.Budget != nil {
 			percent = *r.Budget
 		}
+		u.anyMethod = r.NonIdempotent
 	}
 	u.budget = newBudget(percent, prev)
 	u.retries = max(len(u.nodes)-1, 0)

@@ -85,6 +85,32 @@ func TestRetries(t *testing.T) {
 	}
 }
 
+// TestOperatorLetsEverythingBeRepeated: then a POST goes on to another node as well, within the budget; a protocol switch does not.
+func TestOperatorLetsEverythingBeRepeated(t *testing.T) {
+	r := newRig(t)
+	u := r.upstream(func(d *resource.Upstream) {
+		budget := 0
+		d.Retry = &resource.Retry{NonIdempotent: true, Budget: &budget}
+	}, closer(t), closer(t))
+	for _, c := range []struct {
+		budget                int64
+		method, upgrade, want string
+	}{
+		{0, "POST", "", "502"},
+		{20, "POST", "", "502, 502"},
+		{20, "PATCH", "", "502, 502"},
+		{20, "GET", "websocket", "502"},
+	} {
+		u.budget.percent = c.budget
+		x := request(c.method, "/", "")
+		x.Request.Upgrade = []byte(c.upgrade)
+		do(u, x).wantFault(t, fault.ClosedBeforeHead)
+		if statuses(x) != c.want {
+			t.Errorf("%s %s with a budget of %d: statuses %q, want %q", c.method, c.upgrade, c.budget, statuses(x), c.want)
+		}
+	}
+}
+
 // TestOutMethodDecidesAboutRetries: what the upstream would execute twice counts, not what the client called it.
 func TestOutMethodDecidesAboutRetries(t *testing.T) {
 	r := newRig(t)

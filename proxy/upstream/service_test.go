@@ -384,7 +384,7 @@ func TestIdentityOfDiscovered(t *testing.T) {
 	https := func(doc *resource.Upstream) { doc.Scheme = "https" }
 	get(d.discovered(fmt.Sprintf("upstream.test:%d", s.port), nil, https)).want(t, 200, "ok")
 	get(d.discovered("_https._tcp.upstream.test", nil, https)).want(t, 200, "ok")
-	get(d.discovered(fmt.Sprintf("evil.test:%d", s.port), nil, https)).wantFault(t, fault.TLSFailed)
+	get(d.discovered(fmt.Sprintf("evil.test:%d", s.port), nil, https)).wantFault(t, fault.TLSWrongName)
 	get(d.discovered(fmt.Sprintf("evil.test:%d", s.port), nil, func(doc *resource.Upstream) {
 		doc.Scheme, doc.PassHost, doc.UpstreamHost = "https", "rewrite", "upstream.test"
 	})).want(t, 200, "ok")

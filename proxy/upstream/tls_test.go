@@ -145,21 +145,23 @@ func TestServerName(t *testing.T) {
 func TestCertificates(t *testing.T) {
 	trusted := newAuthority(t)
 	off, on := false, true
+	old := &tls.Config{Certificates: trusted.server("upstream.test").Certificates, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
+	expired := &tls.Config{Certificates: []tls.Certificate{trusted.issue(time.Now().Add(-time.Hour), "upstream.test")}}
 	for name, c := range map[string]struct {
 		config *tls.Config
 		verify *bool
-		ok     bool
+		fault  *fault.Fault // nil: none
 	}{
-		"good":                         {trusted.server("upstream.test"), nil, true},
-		"good, said so":                {trusted.server("upstream.test"), &on, true},
-		"wrong name":                   {trusted.server("other.test"), nil, false},
-		"unknown authority":            {newAuthority(t).server("upstream.test"), nil, false},
-		"expired":                      {&tls.Config{Certificates: []tls.Certificate{trusted.issue(time.Now().Add(-time.Hour), "upstream.test")}}, nil, false},
-		"old version":                  {&tls.Config{Certificates: trusted.server("upstream.test").Certificates, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, nil, false},
-		"no TLS at all":                {nil, nil, false},
-		"verify off":                   {newAuthority(t).server("other.test"), &off, true},
-		"verify off, but not plain":    {nil, &off, false},
-		"verify off, old version even": {&tls.Config{Certificates: trusted.server("upstream.test").Certificates, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, &off, false},
+		"good":                         {trusted.server("upstream.test"), nil, nil},
+		"good, said so":                {trusted.server("upstream.test"), &on, nil},
+		"wrong name":                   {trusted.server("other.test"), nil, fault.TLSWrongName},
+		"unknown authority":            {newAuthority(t).server("upstream.test"), nil, fault.TLSUntrusted},
+		"expired":                      {expired, nil, fault.TLSExpired},
+		"old version":                  {old, nil, fault.TLSVersion},
+		"no TLS at all":                {nil, nil, fault.TLSFailed},
+		"verify off":                   {newAuthority(t).server("other.test"), &off, nil},
+		"verify off, but not plain":    {nil, &off, fault.TLSFailed},
+		"verify off, old version even": {old, &off, fault.TLSVersion},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -172,15 +174,15 @@ func TestCertificates(t *testing.T) {
 				answers(ok2)(p)
 			})
 			got := post(u)
-			if c.ok {
+			if c.fault == nil {
 				got.want(t, 200, "ok")
 				return
 			}
-			got.wantFault(t, fault.TLSFailed)
+			got.wantFault(t, c.fault)
 			r.connections(0, 0)
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			if !slices.Equal(r.faults, []string{"tls_failed"}) {
+			if !slices.Equal(r.faults, []string{c.fault.Code}) {
 				t.Fatalf("reported %q", r.faults)
 			}
 		})

@@ -50,6 +50,8 @@ type Upstream struct {
 	budget  budget
 	// resting says that one of the nodes may be away (see rest).
 	resting *atomic.Bool
+	// anyMethod: what is not safe to repeat is repeated, too.
+	anyMethod bool
 
 	clocks
 	passHost     string
