@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"headgate/conf"
+	"headgate/proxy/leaktest"
 )
 
 const (
@@ -40,15 +41,8 @@ func TestMain(m *testing.M) {
 		}))...)
 }
 
-// others are the goroutines that are not ours: those that libraries start when they are loaded, and what fasthttp leaves behind: one
-// clock for all servers of a process, and for each server that was shut down a cleaner that wakes up within ten seconds and ends.
-func others() []goleak.Option {
-	return []goleak.Option{
-		goleak.IgnoreCurrent(),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
-	}
-}
+// others are the goroutines that are not ours: those that were there before, and those of libraries.
+func others() []goleak.Option { return append(leaktest.Foreign(), goleak.IgnoreCurrent()) }
 
 // eventually polls until ok holds.
 func eventually(t testing.TB, what string, ok func() bool) {
@@ -114,8 +108,10 @@ type gate struct {
 	stopped bool
 }
 
+// startGate starts a gateway that ends with the test. When it has ended nothing of it, its clients and its upstreams may be left.
 func startGate(t testing.TB, c *conf.Config) *gate {
 	t.Helper()
+	leaktest.Check(t, patience)
 	g := &gate{t: t, client: newClient(t), logged: &logLines{}}
 	var err error
 	if g.process, err = start(context.Background(), c, &inheritance{}, g.logged.printf); err != nil {
