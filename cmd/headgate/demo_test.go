@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"headgate/proxy/leaktest"
 )
 
 func freePorts() demoOptions {
@@ -22,7 +22,7 @@ const demoBody = `{"model":"demo","messages":[{"role":"user","content":"hi"}]}`
 
 func TestDemo(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	before := goleak.IgnoreCurrent()
+	leaktest.Check(t, patience)
 	logged := &logLines{}
 	d, err := startDemo(freePorts(), logged.printf)
 	if err != nil {
@@ -64,7 +64,6 @@ func TestDemo(t *testing.T) {
 	client.CloseIdleConnections()
 	d.close()
 	closed = true
-	goleak.VerifyNone(t, append(others(), before)...)
 	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}

@@ -35,14 +35,11 @@ const (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
-		append(others(), goleak.Cleanup(func(status int) {
+		append(leaktest.Foreign(), goleak.IgnoreCurrent(), goleak.Cleanup(func(status int) {
 			removeBinary()
 			os.Exit(status)
 		}))...)
 }
-
-// others are the goroutines that are not ours: those that were there before, and those of libraries.
-func others() []goleak.Option { return append(leaktest.Foreign(), goleak.IgnoreCurrent()) }
 
 // eventually polls until ok holds.
 func eventually(t testing.TB, what string, ok func() bool) {
@@ -128,7 +125,7 @@ func (g *gate) end() {
 		return
 	}
 	g.stopped = true
-	g.client.CloseIdleConnections()
+	closeIdle()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	g.stop(ctx)
@@ -137,10 +134,24 @@ func (g *gate) end() {
 	}
 }
 
+// idle has the transports of all clients: one that is older than a gateway must not keep connections to it beyond its end.
+var idle sync.Map // *http.Transport
+
+func closeIdle() {
+	idle.Range(func(transport, _ any) bool {
+		transport.(*http.Transport).CloseIdleConnections()
+		return true
+	})
+}
+
 // newClient never follows redirects and asks for no compression, so that what the gateway says is seen as it is.
 func newClient(t testing.TB) *http.Client {
 	transport := &http.Transport{DisableCompression: true}
-	t.Cleanup(transport.CloseIdleConnections)
+	idle.Store(transport, nil)
+	t.Cleanup(func() {
+		idle.Delete(transport)
+		transport.CloseIdleConnections()
+	})
 	return &http.Client{
 		Transport: transport, Timeout: patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
