@@ -34,6 +34,8 @@ type Quarantine struct {
 	Reason string
 	Since  time.Time
 	TTL    time.Duration
+	// Replaced is the quarantine of the same target whose place this one has taken; nil for none.
+	Replaced *Quarantine
 }
 
 func (q *Quarantine) until() int64 { return q.Since.UnixNano() + int64(q.TTL) }
@@ -123,13 +125,24 @@ func (s *Gates) Impose(t Target, ttl time.Duration, reason string) (*Quarantine,
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.expire()
-	left := slices.DeleteFunc(s.quarantines, func(q *Quarantine) bool { return q.Target == t })
+	var replaced *Quarantine
+	left := slices.DeleteFunc(s.quarantines, func(q *Quarantine) bool {
+		if q.Target == t {
+			replaced = q
+		}
+		return q.Target == t
+	})
 	if len(left) >= MaxQuarantines { // then none was taken out
 		return nil, ErrTooMany
 	}
 	s.imposed++
 	q := &Quarantine{
 		ID: strconv.FormatUint(s.imposed, 10), Target: t, Reason: reason, Since: time.Unix(0, s.clock()), TTL: ttl,
+	}
+	if replaced != nil {
+		before := *replaced
+		before.Replaced = nil // it is told once
+		q.Replaced = &before
 	}
 	s.quarantines = append(left, q)
 	s.reconsider(t)

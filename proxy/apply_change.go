@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"headgate/conf/resource"
@@ -60,7 +59,7 @@ func (a *Applier) attempt(ctx context.Context, list []Change) ([]Result, error) 
 	for _, p := range todo {
 		after.edits[p.Key] = p.next
 		if !isInternal(p.Key) {
-			e := snapshot.Edit{Key: p.Key, Value: p.next, Since: math.MaxUint64}
+			e := snapshot.Edit{Key: p.Key, Value: p.next, Since: snapshot.NotStored}
 			if p.old != nil {
 				e.Since = p.old.CreateRevision
 			}
@@ -106,6 +105,11 @@ func (a *Applier) attempt(ctx context.Context, list []Change) ([]Result, error) 
 	}
 	put, removed := a.saved(todo, items, revision)
 	if a.changed == begun {
+		for i, p := range todo {
+			if p.old == nil {
+				st.Stored(p.Key, items[i].CreateRevision)
+			}
+		}
 		a.noteProblems(st, nil)
 		a.commit(st, revision, put, removed, "")
 		return results, nil

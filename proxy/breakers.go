@@ -58,6 +58,8 @@ type QuarantineView struct {
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
 	Until  time.Time `json:"until"`
+	// Replaces is the quarantine of the same target that was in force before; only the answer to the one that imposes has it.
+	Replaces *QuarantineView `json:"replaces,omitempty"`
 }
 
 func targetView(t balancer.Target) BreakerTarget {
@@ -65,7 +67,7 @@ func targetView(t balancer.Target) BreakerTarget {
 }
 
 func quarantineView(q *balancer.Quarantine) *QuarantineView {
-	return &QuarantineView{q.ID, targetView(q.Target), q.Reason, q.Since.UTC(), q.Until().UTC()}
+	return &QuarantineView{ID: q.ID, BreakerTarget: targetView(q.Target), Reason: q.Reason, Since: q.Since.UTC(), Until: q.Until().UTC()}
 }
 
 // List returns the targets that a breaker watches, that are not closed, or that are in quarantine.
@@ -131,8 +133,13 @@ func (b *Breakers) Impose(body []byte, by string) (*QuarantineView, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.audit(fmt.Sprintf("peer=%s quarantine %s: %v for %v: %s", by, q.ID, q.Target, q.TTL, q.Reason))
-	return quarantineView(q), nil
+	line, view := fmt.Sprintf("peer=%s quarantine %s: %v for %v: %s", by, q.ID, q.Target, q.TTL, q.Reason), quarantineView(q)
+	if before := q.Replaced; before != nil {
+		line += fmt.Sprintf("; it replaces quarantine %s, until %s: %s", before.ID, before.Until().UTC().Format(time.RFC3339), before.Reason)
+		view.Replaces = quarantineView(before)
+	}
+	b.audit(line)
+	return view, nil
 }
 
 func (b *Breakers) impose(o *order) (*balancer.Quarantine, error) {
@@ -207,7 +214,7 @@ func (b *Breakers) Lift(id, by string) (*QuarantineView, error) {
 	return quarantineView(q), nil
 }
 
-// readOrder reads body strictly: what nobody would look at is refused.
+// readOrder reads body strictly: what nobody would look at is refused. The error names all mistakes.
 func readOrder(body []byte) (*order, error) {
 	doc, err := schema.DecodeJSON(body)
 	if err != nil {
@@ -218,39 +225,48 @@ func readOrder(body []byte) (*order, error) {
 		return nil, resource.Invalid(`expected an object like {"endpoint":"10.0.0.1:80","ttl":600,"reason":"maintenance"}`)
 	}
 	o := &order{}
+	var wrong []string
 	texts := map[string]*string{"route": &o.route, "branch": &o.branch, "endpoint": &o.endpoint, "reason": &o.reason}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
-		if name == "ttl" {
+		at := texts[name]
+		switch {
+		case name == "ttl":
 			seconds, ok := split.Integer(members[name])
 			if !ok || seconds < 1 || seconds > int64(maxQuarantine/time.Second) {
-				return nil, resource.Invalid(fmt.Sprintf("ttl: expected whole seconds, 1 to %d", maxQuarantine/time.Second))
+				wrong = append(wrong, fmt.Sprintf("ttl: expected whole seconds, 1 to %d", maxQuarantine/time.Second))
 			}
 			o.ttl = time.Duration(seconds) * time.Second
-			continue
-		}
-		at := texts[name]
-		if at == nil {
-			return nil, resource.Invalid("unknown member " + quoted(name) + ": a quarantine has route, branch, endpoint, ttl and reason")
-		}
-		if *at, ok = members[name].(string); !ok || *at == "" {
-			return nil, resource.Invalid(name + ": expected a text")
+		case at == nil:
+			wrong = append(wrong, "unknown member "+quoted(name)+": a quarantine has route, branch, endpoint, ttl and reason")
+		default:
+			if *at, ok = members[name].(string); !ok || *at == "" {
+				wrong = append(wrong, name+": expected a text")
+			}
 		}
 	}
-	return o, o.check()
+	has := func(name string) bool { _, ok := members[name]; return ok }
+	if wrong = append(wrong, o.lacks(has)...); len(wrong) > 0 {
+		return nil, resource.Invalid(strings.Join(wrong, "; "))
+	}
+	return o, nil
 }
 
-func (o *order) check() error {
-	switch {
-	case o.ttl == 0:
-		return resource.Invalid("ttl: is required")
-	case o.reason == "":
-		return resource.Invalid("reason: is required")
-	case len(o.reason) > maxReason || strings.ContainsFunc(o.reason, unicode.IsControl):
-		return resource.Invalid("reason: expected one line of at most " + strconv.Itoa(maxReason) + " bytes")
-	case o.endpoint != "" && (o.route != "" || o.branch != ""):
-		return resource.Invalid("endpoint: stands alone; it is shut in every route and branch")
-	case o.route == "" && o.branch == "" && o.endpoint == "":
-		return resource.Invalid("expected one of route, branch and endpoint")
+// lacks says what is wrong with o as a whole; has tells whether a member is there, which may be a wrong one.
+func (o *order) lacks(has func(name string) bool) (wrong []string) {
+	if !has("ttl") {
+		wrong = append(wrong, "ttl: is required")
 	}
-	return nil
+	switch {
+	case !has("reason"):
+		wrong = append(wrong, "reason: is required")
+	case len(o.reason) > maxReason || strings.ContainsFunc(o.reason, unicode.IsControl):
+		wrong = append(wrong, "reason: expected one line of at most "+strconv.Itoa(maxReason)+" bytes")
+	}
+	switch route, branch, endpoint := has("route"), has("branch"), has("endpoint"); {
+	case endpoint && (route || branch):
+		wrong = append(wrong, "endpoint: stands alone; it is shut in every route and branch")
+	case !route && !branch && !endpoint:
+		wrong = append(wrong, "expected one of route, branch and endpoint")
+	}
+	return wrong
 }

@@ -232,7 +232,7 @@ func (v *explaining) explain() error {
 		v.fail(fault.NoRoute)
 	case r.Incomplete != nil:
 		v.fail(r.Incomplete)
-	case r.Guard() != nil && r.Guard().Quarantined() > 0:
+	case quarantined(r):
 		v.fail(fault.Quarantined)
 	case v.out.Fault == nil:
 		v.destination()
@@ -296,6 +296,11 @@ func (v *explaining) others() {
 	}
 }
 
+func quarantined(r *snapshot.Route) bool {
+	g := r.Guard()
+	return g != nil && g.Quarantined() > 0
+}
+
 // decided asks the plugins that answer, and those that choose where requests go, and reports whether nothing is left to ask: one of them
 // answers for certain, or leaves open where the request goes.
 func (v *explaining) decided() bool {
@@ -304,8 +309,9 @@ func (v *explaining) decided() bool {
 	if r != nil {
 		v.holder = r.Key
 	}
+	shut := r != nil && (r.Incomplete != nil || quarantined(r))
 	for d := range x.Deciders() {
-		if r != nil && r.Incomplete != nil && !(d.Global && d.Phase == "rewrite") { // as exchange.request has it
+		if shut && !(d.Global && d.Phase == "rewrite") { // as exchange.request has it
 			return false
 		}
 		name := v.Plugin(d.Kind)

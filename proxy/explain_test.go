@@ -69,7 +69,7 @@ func TestExplain(t *testing.T) {
 			"routes/3": `{"uri":"/a/*/x",` + to1 + `}`,
 			"routes/4": `{"uri":"/*","priority":9,` + to1 + `}`,
 			"routes/5": `{"uri":"/a/*/x","priority":1,` + to1 + `}`,
-		}, `{"path":"/a/b/x"}`, "route routes/1 by  /a/*/x\nbehind routes/5: routes/1 was there first\n" +
+		}, `{"path":"/a/b/x"}`, "route routes/1 by  /a/*/x\nbehind routes/5: routes/1 was stored first\n" +
 			"behind routes/3: priority 0 is below that of routes/1, 1\nbehind routes/2: priority 0 is below that of routes/1, 1\n" +
 			"behind routes/4: the longer prefix /a/*/x of routes/1 is looked at first, whatever the priorities\n" + served},
 		{"what the edge refuses", 0, map[string]string{"routes/1": `{"uri":"/*",` + to1 + `}`}, `{"path":"/a%00b"}`, "fault bad_path 400\n"},

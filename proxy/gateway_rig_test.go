@@ -21,6 +21,7 @@ import (
 
 	"headgate/proxy/accesslog"
 	"headgate/proxy/fault"
+	"headgate/proxy/leaktest"
 	"headgate/proxy/meter"
 	"headgate/proxy/phase"
 	"headgate/proxy/snapshot"
@@ -147,9 +148,11 @@ func defaults() ServerOptions {
 
 const testFormat = `$remote_addr "$request" $status $body_bytes_sent "$http_user_agent"`
 
-// newGate starts a gateway with o. After the test it must have no connection, no pin and no goroutine left.
+// newGate starts a gateway with o. After the test it must have no connection and no pin left, and the process no goroutine and no
+// descriptor more than before.
 func newGate(t testing.TB, o ServerOptions) *gateRig {
 	t.Helper()
+	leaktest.Check(t, patience)
 	r := &gateRig{t: t, live: &snapshot.Live{}, meter: meter.New(""), docs: map[string]string{}}
 	hub := upstream.NewHub(upstream.NewResolver(time.Minute), nil)
 	r.hub = hub

@@ -4,12 +4,11 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"headgate/proxy/leaktest"
 )
 
-// TestMain fails when goroutines are left behind, but for those of packages that start them with the process, and fasthttp's: its clock
-// of the Date header, and the cleaner of a stopped server, which ends when it wakes up the next time.
+// TestMain fails when goroutines are left behind by tests that start no gateway, too.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+	goleak.VerifyTestMain(m, append(leaktest.Foreign(), goleak.IgnoreCurrent())...)
 }

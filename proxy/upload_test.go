@@ -216,7 +216,7 @@ func TestEarlyAnswers(t *testing.T) {
 					<-end
 				}
 			})
-			t.Cleanup(func() { close(end) })
+			defer close(end)
 			o := defaults()
 			o.MaxBody = size
 			r := newGate(t, o).to(addr)

@@ -57,6 +57,12 @@ type child struct {
 	stdout, stderr logLines
 	ended          chan struct{} // closed when the process is gone; err then says how
 	err            error
+
+	args    []string
+	kept    []string   // addresses of servers to which it has a pool of its own
+	started *footprint // of the process after its start, nil when nobody has asked where it listens
+	// What the test has done to it: ended it by force, told it to stop, asked how it ended.
+	killed, stopping, asked bool
 }
 
 // childOptions are what a supervisor gives to a process.
@@ -73,7 +79,7 @@ func startChild(t testing.TB, dir string, args ...string) *child {
 
 func startChildWith(t testing.TB, dir string, o childOptions, args ...string) *child {
 	t.Helper()
-	c := &child{t: t, cmd: exec.Command(binary(t), args...), ended: make(chan struct{})}
+	c := &child{t: t, cmd: exec.Command(binary(t), args...), ended: make(chan struct{}), args: args}
 	if len(o.sockets) > 0 { // LISTEN_PID is not known before there is a process
 		script := fmt.Sprintf(`LISTEN_PID=$$ LISTEN_FDS=%d exec "$0" "$@"`, len(o.sockets))
 		c.cmd = exec.Command("/bin/sh", append([]string{"-c", script, binary(t)}, args...)...)
@@ -91,7 +97,7 @@ func startChildWith(t testing.TB, dir string, o childOptions, args ...string) *c
 		close(c.ended)
 	}()
 	t.Cleanup(func() {
-		c.kill()
+		c.end()
 		if t.Failed() {
 			t.Logf("%v said:\n%s%s", args, &c.stdout, &c.stderr)
 		}
@@ -110,6 +116,7 @@ func runChild(t testing.TB, dir string, args ...string) (stdout, stderr string, 
 // wait returns the exit status, when the process and those that took over from it have ended.
 func (c *child) wait() int {
 	c.t.Helper()
+	c.asked = true
 	select {
 	case <-c.ended:
 	case <-time.After(patience):
@@ -127,6 +134,7 @@ func (c *child) wait() int {
 
 func (c *child) signal(s syscall.Signal) {
 	c.t.Helper()
+	c.stopping = c.stopping || s == syscall.SIGTERM || s == syscall.SIGINT
 	if err := c.cmd.Process.Signal(s); err != nil {
 		c.t.Fatal(err)
 	}
@@ -134,12 +142,20 @@ func (c *child) signal(s syscall.Signal) {
 
 // kill ends the process without giving it a chance to do anything.
 func (c *child) kill() {
+	c.killed = true
 	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) // it may have ended already
 	<-c.ended
 }
 
 // addr waits until the process has said where its listener called name is.
 func (c *child) addr(name string) string {
+	c.t.Helper()
+	at := c.listener(name)
+	c.begin()
+	return at
+}
+
+func (c *child) listener(name string) string {
 	c.t.Helper()
 	line := regexp.MustCompile(name + ` listens on (\S+)`)
 	var m []string

@@ -20,7 +20,7 @@ import (
 
 // demoOptions say where the demo listens.
 type demoOptions struct {
-	listen, admin, metrics string
+	listen, admin, metrics, control string
 }
 
 // demo is a gateway and the two upstreams it splits between, in one process.
@@ -101,9 +101,8 @@ func (d *demo) config(o demoOptions, caFile string) (*conf.Config, error) {
 	c := conf.Default()
 	c.Gateway.Listen = []string{o.listen}
 	c.Gateway.DrainTimeout = conf.Duration(2 * time.Second)
-	c.Admin.Listen, c.Metrics.Listen = o.admin, o.metrics
+	c.Admin.Listen, c.Metrics.Listen, c.Control.Listen = o.admin, o.metrics, o.control
 	c.Admin.Keys = []conf.AdminKey{{Name: "demo", Key: conf.Secret(d.key), Role: conf.RoleAdmin}}
-	c.Control.Enabled = false
 	c.Store.Provider = conf.StoreMem
 	c.AccessLog.Path = filepath.Join(d.dir, "access.log")
 	c.AccessLog.FlushInterval = conf.Duration(20 * time.Millisecond) // whoever counts right after a request shall find it
@@ -124,7 +123,7 @@ func (d *demo) route() string {
 
 // guide is what the user can paste next.
 func (d *demo) guide() string {
-	gateway, admin, metrics := d.gateways[0].Addr(), d.addr("admin"), d.addr("metrics")
+	gateway, admin, metrics, control := d.gateways[0].Addr(), d.addr("admin"), d.addr("metrics"), d.addr("control")
 	return fmt.Sprintf(`
 Headgate is splitting POST /chat/completions 50/50 between two upstreams over TLS:
   v1  https://%[4]s/v1/chat/completions
@@ -151,8 +150,11 @@ Shift the weights to 80/20, with no request lost:
 See the route:
   curl -s http://%[2]s/apisix/admin/routes/aimlapi-split -H 'X-API-KEY: %[7]s'
 
+Learn why a request goes where it goes:
+  curl -s http://%[8]s/v1/explain -d '{"method":"POST","path":"/chat/completions"}'
+
 Stop with Ctrl-C.
-`, gateway, admin, metrics, d.upstreams[0].addr, d.upstreams[1].addr, filepath.Join(d.dir, "access.log"), d.key)
+`, gateway, admin, metrics, d.upstreams[0].addr, d.upstreams[1].addr, filepath.Join(d.dir, "access.log"), d.key, control)
 }
 
 // close stops everything and removes the files.

@@ -11,18 +11,18 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
+	"headgate/proxy/leaktest"
 )
 
 func freePorts() demoOptions {
-	return demoOptions{listen: "127.0.0.1:0", admin: "127.0.0.1:0", metrics: "127.0.0.1:0"}
+	return demoOptions{listen: "127.0.0.1:0", admin: "127.0.0.1:0", metrics: "127.0.0.1:0", control: "127.0.0.1:0"}
 }
 
 const demoBody = `{"model":"demo","messages":[{"role":"user","content":"hi"}]}`
 
 func TestDemo(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	before := goleak.IgnoreCurrent()
+	leaktest.Check(t, patience)
 	logged := &logLines{}
 	d, err := startDemo(freePorts(), logged.printf)
 	if err != nil {
@@ -64,7 +64,6 @@ func TestDemo(t *testing.T) {
 	client.CloseIdleConnections()
 	d.close()
 	closed = true
-	goleak.VerifyNone(t, append(others(), before)...)
 	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
@@ -108,7 +107,7 @@ func TestDemoCommand(t *testing.T) {
 	}
 	binary(t) // before the directory for temporary files changes
 	t.Setenv("TMPDIR", t.TempDir())
-	c := startChild(t, t.TempDir(), "demo", "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-metrics", "127.0.0.1:0")
+	c := startChild(t, t.TempDir(), "demo", "-listen", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-metrics", "127.0.0.1:0", "-control", "127.0.0.1:0")
 	eventually(t, "the guide", func() bool { return strings.Contains(c.stdout.String(), "Stop with Ctrl-C.") })
 	commands := printedCommands(c.stdout.String())
 	tests := []struct {
@@ -122,6 +121,7 @@ func TestDemoCommand(t *testing.T) {
 		{"grep -c", []string{"51"}},
 		{"curl -s -X PATCH", []string{`"v1":{"old":50,"new":80}`, `"v2":{"old":50,"new":20}`}},
 		{"curl -s http", []string{`"weight":80`, `"weight":20`}},
+		{"curl -s http", []string{`"key":"routes/aimlapi-split"`, `"split":`}},
 	}
 	if len(commands) != len(tests) {
 		t.Fatalf("%d commands are printed, expected %d:\n%s", len(commands), len(tests), strings.Join(commands, "\n"))

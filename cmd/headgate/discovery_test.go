@@ -111,6 +111,11 @@ func TestDiscoveryByDNS(t *testing.T) {
 	if a = g.send("GET", control+"/v1/upstream/1", ""); a.status != 200 || !strings.Contains(a.body, "web.test") {
 		t.Errorf("/v1/upstream/1: %v", a)
 	}
+	if a = g.send("GET", control+"/v1/discovery/dns/dump", ""); a.status != 200 || !strings.HasPrefix(a.body, fmt.Sprintf(
+		`{"config":{"servers":[%q]},"services":{"web.test":[{"host":"127.0.0.1","port":%d,"weight":5,"priority":-10}]},"until":{"web.test":"20`,
+		ns.Addr(), portNumber(t, two.addr))) {
+		t.Errorf("/v1/discovery/dns/dump: %v", a)
+	}
 	if n := g.metric(`headgate_dns_resolutions_total{resolver="discovery",result="ok"}`); n < 3 {
 		t.Errorf("%d questions", n)
 	}
@@ -126,6 +131,9 @@ func TestDiscoveryByDNS(t *testing.T) {
 	for _, path := range []string{"/routes/1", "/routes/2", "/routes/3", "/routes/4", "/services/1", "/upstreams/1"} {
 		g.configure("DELETE", path, "")
 	}
+	eventually(t, "a dump of nothing", func() bool {
+		return strings.HasSuffix(g.send("GET", control+"/v1/discovery/dns/dump", "").body, `,"services":{},"until":{},"errors":{}}`+"\n")
+	})
 	eventually(t, "the age of nothing", func() bool { return g.metric(`headgate_dns_oldest_answer_seconds{resolver="discovery"}`) == 0 })
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"headgate/conf/store/etcd/etcdtest"
+	"headgate/proxy/leaktest"
 )
 
 const (
@@ -27,6 +28,7 @@ const (
 // TestEtcdOutage: whatever happens to etcd, requests go on, writes are refused in bounded time, and everything that others wrote
 // meanwhile is in force afterwards without a restart.
 func TestEtcdOutage(t *testing.T) {
+	leaktest.Check(t, patience) // a server that is started again is another one than that which was there before the gateway
 	server := etcdtest.Start(t, etcdtest.Options{})
 	network := newPartition(t, server.Endpoint())
 	u := newUpstream(t, "alive", nil)

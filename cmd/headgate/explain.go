@@ -370,7 +370,7 @@ func explanationText(e *proxy.Explanation) string {
 		line = section("split")
 		switch {
 		case s.Status != 0:
-			line("%s answers %d: %s", s.Plugin, s.Status, s.Answer)
+			line("%s answers %d: %s", s.Plugin, s.Status, cmp.Or(s.Answer, s.Why))
 		case s.Open:
 			line("%s leaves it open: %s", s.Plugin, s.Why)
 		case s.Next == "":

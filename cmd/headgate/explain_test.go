@@ -244,6 +244,42 @@ func TestExplainRunning(t *testing.T) {
 	}
 }
 
+// What an operator has shut decides before a split does, and the text says why nobody serves.
+func TestExplainQuarantined(t *testing.T) {
+	g := startGate(t, onLoopback(t, conf.Default()))
+	g.configure("PUT", "/routes/1", `{"uri":"/a","upstream":{"nodes":{"127.0.0.1:9":1}},"plugins":{"traffic-split":{
+		"sticky":{"cookie":{"name":"hg"}},
+		"rules":[{"weighted_upstreams":[{"name":"v1","weight":1,"upstream":{"nodes":{"127.0.0.1:9":1}}},{"name":"v2","weight":1}]}]}}}`)
+	impose := func(target string) (lift func()) {
+		t.Helper()
+		var q struct{ ID string }
+		a := g.control("POST", "/v1/quarantine", `{`+target+`,"ttl":600,"reason":"closed"}`)
+		if err := json.Unmarshal([]byte(a.body), &q); err != nil || a.status != 201 {
+			t.Fatalf("%s: %v", target, a)
+		}
+		return func() { g.control("DELETE", "/v1/quarantine/"+q.ID, "") }
+	}
+	says := func(what string, want, not string) {
+		t.Helper()
+		got, stderr, status := runExplain("-control", g.process.addr("control"), "/a")
+		if status != 0 || !strings.Contains(got, want) || not != "" && strings.Contains(got, not) {
+			t.Errorf("%s: status %d, %s%s\nexpected %q and not %q", what, status, got, stderr, want, not)
+		}
+	}
+	const leftOpen = "traffic-split leaves it open: "
+	says("nothing is shut", leftOpen, "fault")
+	lift := impose(`"route":"1"`)
+	says("the route", "quarantined (gateway): answered with 503", leftOpen)
+	lift()
+	impose(`"route":"1","branch":"v1"`)
+	says("one branch", leftOpen, "fault")
+	impose(`"route":"1","branch":"v2"`)
+	says("both branches", "traffic-split answers 503: rule 0 is for every request; the client is not known yet", leftOpen)
+	if got, _, _ := runExplain("-control", g.process.addr("control"), "-H", "Cookie: hg=0123456789abcdef", "/a"); !strings.Contains(got, "answers 503: rule 0 ") {
+		t.Error(got)
+	}
+}
+
 func TestAim(t *testing.T) {
 	tests := []struct{ target, host, path string }{
 		{"/a//b?c", "", "/a//b?c"},

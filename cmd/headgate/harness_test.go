@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"headgate/conf"
+	"headgate/proxy/leaktest"
 )
 
 const (
@@ -34,20 +35,10 @@ const (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
-		append(others(), goleak.Cleanup(func(status int) {
+		append(leaktest.Foreign(), goleak.IgnoreCurrent(), goleak.Cleanup(func(status int) {
 			removeBinary()
 			os.Exit(status)
 		}))...)
-}
-
-// others are the goroutines that are not ours: those that libraries start when they are loaded, and what fasthttp leaves behind: one
-// clock for all servers of a process, and for each server that was shut down a cleaner that wakes up within ten seconds and ends.
-func others() []goleak.Option {
-	return []goleak.Option{
-		goleak.IgnoreCurrent(),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
-		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
-	}
 }
 
 // eventually polls until ok holds.
@@ -115,8 +106,10 @@ type gate struct {
 	stopped bool
 }
 
+// startGate starts a gateway that ends with the test. When it has ended nothing of it, its clients and its upstreams may be left.
 func startGate(t testing.TB, c *conf.Config) *gate {
 	t.Helper()
+	leaktest.Check(t, patience)
 	g := &gate{t: t, client: newClient(t), logged: &logLines{}}
 	var err error
 	if g.process, err = start(context.Background(), c, &inheritance{}, g.logged.printf); err != nil {
@@ -133,7 +126,7 @@ func (g *gate) end() {
 		return
 	}
 	g.stopped = true
-	g.client.CloseIdleConnections()
+	closeIdle()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	g.stop(ctx)
@@ -142,10 +135,24 @@ func (g *gate) end() {
 	}
 }
 
+// idle has the transports of all clients: one that is older than a gateway must not keep connections to it beyond its end.
+var idle sync.Map // *http.Transport
+
+func closeIdle() {
+	idle.Range(func(transport, _ any) bool {
+		transport.(*http.Transport).CloseIdleConnections()
+		return true
+	})
+}
+
 // newClient never follows redirects and asks for no compression, so that what the gateway says is seen as it is.
 func newClient(t testing.TB) *http.Client {
 	transport := &http.Transport{DisableCompression: true}
-	t.Cleanup(transport.CloseIdleConnections)
+	idle.Store(transport, nil)
+	t.Cleanup(func() {
+		idle.Delete(transport)
+		transport.CloseIdleConnections()
+	})
 	return &http.Client{
 		Transport: transport, Timeout: patience,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -29,7 +29,9 @@ func limitedGateways(t *testing.T, r *redistest.Server, upstream string, n int) 
 				"plugins = { limit-count = { policy = \"redis\", redis_host = \"127.0.0.1\", redis_port = %d, %s } }\n", id, upstream, r.Port, plugin)
 		}
 		writeFile(t, file, text)
-		addrs = append(addrs, startChild(t, dir, "run", "-c", file).addr("gateway"))
+		c := startChild(t, dir, "run", "-c", file)
+		c.keeps(fmt.Sprintf("127.0.0.1:%d", r.Port))
+		addrs = append(addrs, c.addr("gateway"))
 	}
 	return addrs
 }

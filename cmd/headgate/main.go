@@ -34,7 +34,7 @@ usage:
                              say what would become of a request, by a file or in the running gateway
   headgate import -config-yaml FILE [-apisix-yaml FILE] [-o FILE]
                              turn the files of an APISIX installation into a configuration of Headgate
-  headgate demo [-listen A] [-admin A] [-metrics A]
+  headgate demo [-listen A] [-admin A] [-metrics A] [-control A]
                              the gateway and two AI upstreams in one process, with a split to play with
   headgate version           print the version
 `
@@ -88,10 +88,11 @@ func command(args []string, stdout, stderr io.Writer) int {
 		listen := flags.String("listen", "127.0.0.1:9080", "address of the gateway")
 		adminAddr := flags.String("admin", "127.0.0.1:9180", "address of the Admin API")
 		metrics := flags.String("metrics", "127.0.0.1:9091", "address of the metrics")
+		control := flags.String("control", "127.0.0.1:9090", "address of the control API")
 		if flags.Parse(args[1:]) != nil || flags.NArg() > 0 {
 			return 2
 		}
-		err = demoCommand(demoOptions{listen: *listen, admin: *adminAddr, metrics: *metrics}, stdout, stderr)
+		err = demoCommand(demoOptions{listen: *listen, admin: *adminAddr, metrics: *metrics, control: *control}, stdout, stderr)
 	case "explain":
 		return explainCommand(args[1:], stdout, stderr)
 	case "version", "-v", "--version":

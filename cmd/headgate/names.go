@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"headgate/conf"
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
@@ -49,4 +51,49 @@ func nameServers(list []string) ([]string, error) {
 		out[i] = at.String()
 	}
 	return out, nil
+}
+
+// servicesDump is what the control API shows of a discovery: the settings, and the nodes of each service that is in use, as the contract's
+// dumps have them; and besides until when they hold, and why others are not known.
+type servicesDump struct {
+	Config   any                      `json:"config"`
+	Services map[string][]serviceNode `json:"services"`
+	Until    map[string]time.Time     `json:"until"`
+	Errors   map[string]string        `json:"errors"`
+}
+
+type serviceNode struct {
+	Host     string `json:"host"`
+	Port     uint16 `json:"port,omitempty"` // none in an answer that has addresses only
+	Weight   uint64 `json:"weight"`
+	Priority int    `json:"priority"`
+}
+
+// discoveries are the dumps of what c configures.
+func (p *process) discoveries(c *conf.Config) map[string]func() any {
+	if len(c.Discovery.DNS.Servers) == 0 {
+		return nil
+	}
+	settings := map[string]any{"servers": c.Discovery.DNS.Servers}
+	return map[string]func() any{"dns": func() any { return dumpServices(settings, p.hub.Services()) }}
+}
+
+func dumpServices(settings any, known []dns.Known) *servicesDump {
+	d := &servicesDump{settings, map[string][]serviceNode{}, map[string]time.Time{}, map[string]string{}}
+	for _, k := range known {
+		nodes := []serviceNode{}
+		switch a := k.Answer; {
+		case a == nil:
+			d.Errors[k.Name] = "nothing is known yet"
+		case a.Err != nil:
+			d.Errors[k.Name] = a.Err.Error()
+		default:
+			for _, r := range a.Records {
+				nodes = append(nodes, serviceNode{r.Addr.String(), r.Port, r.Weight, r.Priority})
+			}
+			d.Until[k.Name] = k.Fresh.UTC()
+		}
+		d.Services[k.Name] = nodes
+	}
+	return d
 }

@@ -103,6 +103,41 @@ func TestQuarantine(t *testing.T) {
 	})
 }
 
+// A second quarantine of a target takes the place of the first, and says so.
+func TestQuarantineReplaced(t *testing.T) {
+	g := startGate(t, onLoopback(t, conf.Default()))
+	g.configure("PUT", "/routes/a", `{"uri":"/a","upstream":{"nodes":{"127.0.0.1:1":1}}}`)
+	type view struct {
+		ID, Reason string
+		Replaces   *view
+	}
+	impose := func(body string) (v view) {
+		t.Helper()
+		if a := g.control("POST", "/v1/quarantine", body); a.status != 201 || json.Unmarshal([]byte(a.body), &v) != nil {
+			t.Fatalf("%s: %v", body, a)
+		}
+		return v
+	}
+	first := impose(`{"route":"a","ttl":3600,"reason":"first"}`)
+	if first.Replaces != nil {
+		t.Errorf("%+v", first)
+	}
+	for _, reason := range []string{"second", "third"} {
+		next := impose(`{"route":"a","ttl":60,"reason":"` + reason + `"}`)
+		if before := next.Replaces; before == nil || before.ID != first.ID || before.Reason != first.Reason || before.Replaces != nil {
+			t.Errorf("%+v replaces %+v", next, before)
+		}
+		first = next
+	}
+	if a := g.control("GET", "/v1/quarantine", ""); strings.Count(a.body, `"id"`) != 1 || strings.Contains(a.body, "replaces") {
+		t.Errorf("%v", a)
+	}
+	eventually(t, "the audit says so", func() bool {
+		log := g.logged.String()
+		return strings.Contains(log, "quarantine 2: routes/a for 1m0s: second; it replaces quarantine 1, until ") && strings.Contains(log, "Z: first\n")
+	})
+}
+
 func TestQuarantineRefusals(t *testing.T) {
 	one, two := newMoody(t, "one"), newMoody(t, "two")
 	g := startGate(t, onLoopback(t, conf.Default()))
@@ -122,11 +157,14 @@ func TestQuarantineRefusals(t *testing.T) {
 		{`{"ttl":60,"reason":"test"}`, `400 {"error_msg":"expected one of route, branch and endpoint"}`},
 		{`{"route":"a","endpoint":"127.0.0.1:1"` + rest, `400 {"error_msg":"endpoint: stands alone; it is shut in every route and branch"}`},
 		{`{"route":1` + rest, `400 {"error_msg":"route: expected a text"}`},
-		{`{"node":"a"` + rest, `400 {"error_msg":"unknown member \"node\": a quarantine has route, branch, endpoint, ttl and reason"}`},
+		{`{"node":"a"` + rest, `400 {"error_msg":"unknown member \"node\": a quarantine has route, branch, endpoint, ttl and reason; expected one of route, branch and endpoint"}`},
 		{`{"route":"a","reason":"test"}`, `400 {"error_msg":"ttl: is required"}`},
 		{`{"route":"a","reason":"test","ttl":0}`, `400 {"error_msg":"ttl: expected whole seconds, 1 to 86400"}`},
 		{`{"route":"a","reason":"test","ttl":86401}`, `400 {"error_msg":"ttl: expected whole seconds, 1 to 86400"}`},
 		{`{"route":"a","reason":"test","ttl":"60"}`, `400 {"error_msg":"ttl: expected whole seconds, 1 to 86400"}`},
+		{`{"route":1,"ttl":0,"x":1}`, `400 {"error_msg":"route: expected a text; ttl: expected whole seconds, 1 to 86400; ` +
+			`unknown member \"x\": a quarantine has route, branch, endpoint, ttl and reason; reason: is required"}`},
+		{`{}`, `400 {"error_msg":"ttl: is required; reason: is required; expected one of route, branch and endpoint"}`},
 		{`{"route":"a","ttl":60}`, `400 {"error_msg":"reason: is required"}`},
 		{`{"route":"a","ttl":60,"reason":"two\nlines"}`, `400 {"error_msg":"reason: expected one line of at most 256 bytes"}`},
 		{`{"route":"a","ttl":60,"reason":"` + strings.Repeat("a", 257) + `"}`, `400 {"error_msg":"reason: expected one line of at most 256 bytes"}`},

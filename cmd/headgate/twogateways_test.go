@@ -42,6 +42,23 @@ func TestTwoGateways(t *testing.T) {
 	t.Run("ttl", p.ttl)
 	t.Run("patches", p.patches)
 	t.Run("turns", p.turns)
+	t.Run("twins", p.twins)
+}
+
+// twins: of routes that are equal to the router the one that was stored first serves, on every gateway, also on one that starts later.
+func (p *pair) twins(t *testing.T) {
+	ids := []string{"twin-5", "twin-9", "twin-1", "twin-7"}
+	for i, id := range ids {
+		p.gates[i%2].configure("PUT", "/routes/"+id, fmt.Sprintf(`{"uri":"/twin",%s}`, answering(id)))
+	}
+	gates := append(p.gates[:], startGate(t, onEtcd(t, p.server.Endpoint())))
+	p.gates[1].configure("PATCH", "/routes/twin-5", `{"desc":"edited"}`) // which keeps its place
+	for i, id := range ids {
+		for n, g := range gates {
+			eventually(t, fmt.Sprintf("%s on gateway %d", id, n), func() bool { return g.answers("/twin", id) })
+		}
+		gates[i%3].configure("DELETE", "/routes/"+id, "")
+	}
 }
 
 // effect measures from the acknowledgement on one gateway to the effect on the other.

@@ -41,6 +41,8 @@ func (r *rule) matching(x *phase.Exchange) (item int, ok bool) {
 	return -1, len(r.match) == 0
 }
 
+const noWeights = "; all weights are 0, so the route's own upstream serves"
+
 func (r *rule) explain(x *phase.Exchange, index, item int) *phase.Choice {
 	c := &phase.Choice{Rule: index, Branches: r.choices(), Why: fmt.Sprintf("rule %d is for every request", index)}
 	if item >= 0 {
@@ -49,20 +51,31 @@ func (r *rule) explain(x *phase.Exchange, index, item int) *phase.Choice {
 	asked := x.Decision.Bucket.Kind != phase.NoBucket
 	bucket, how := r.foresee(x)
 	c.Why += how
+	shut := func() *phase.Choice {
+		c.Status, c.Why = fault.Quarantined.Status, c.Why+"; all its branches are in quarantine"
+		return c
+	}
 	if bucket.Kind == phase.NoBucket {
-		c.Open = true
+		key := phase.Bucket{Kind: phase.KeyBucket} // one of those that it may get
+		switch {
+		case asked || r.branchOf(key, nil) >= 0 && r.left(key) >= 0:
+			c.Open = true
+		case r.branchOf(key, nil) >= 0:
+			return shut()
+		default:
+			c.Why += noWeights
+		}
 		return c
 	}
 	pick := r.decide(x, bucket)
 	if !asked && pick >= 0 { // a decision that is repeated is what the weights say, whatever is shut by now
 		if pick = r.left(bucket); pick < 0 {
-			c.Status, c.Why = fault.Quarantined.Status, c.Why+"; all its branches are in quarantine"
-			return c
+			return shut()
 		}
 		r.note(x, bucket, pick)
 	}
 	if pick < 0 {
-		c.Why += "; all weights are 0, so the route's own upstream serves"
+		c.Why += noWeights
 		return c
 	}
 	b := &r.branches[pick]

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"headgate/balancer"
 	"headgate/conf/resource"
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
@@ -295,6 +297,31 @@ func TestExplainLeavesOpen(t *testing.T) {
 		if !c.Open || c.Next != "" || c.Bucket != "" || !strings.HasSuffix(c.Why, tt.why) || x.Upstream != own {
 			t.Errorf("%s: %+v", tt.conf, c)
 		}
+	}
+}
+
+// TestExplainNobodyLeft: where a new client would go is open only while there is somewhere to go.
+func TestExplainNobodyLeft(t *testing.T) {
+	const cookie = `{"sticky":{"cookie":{"name":"hg"}},"rules":[{"weighted_upstreams":[{"name":"a","weight":%d,"upstream":{"nodes":{"127.0.0.1:1":1}}},{"name":"b","weight":0}]}]}`
+	e := &phasetest.Env{}
+	p := e.Build(t, Kind(), fmt.Sprintf(cookie, 1)).(decider)
+	explain := func(p decider) *phase.Choice {
+		x := phasetest.Exchange("GET /")
+		x.Upstream, x.Branch = own, own.Name()
+		return p.Explain(x)
+	}
+	if c := explain(p); !c.Open || c.Status != 0 {
+		t.Errorf("all are open: %+v", c)
+	}
+	if _, err := e.Gates.Impose(balancer.Target{Scope: balancer.OfBranch, Owner: "routes/1", Name: "a"}, time.Minute, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if c := explain(p); c.Open || c.Status != 503 || c.Next != "" || !strings.HasSuffix(c.Why, "; all its branches are in quarantine") {
+		t.Errorf("the only one that has a weight is shut: %+v", c)
+	}
+	none := (&phasetest.Env{}).Build(t, Kind(), fmt.Sprintf(cookie, 0)).(decider)
+	if c := explain(none); c.Open || c.Status != 0 || c.Next != "" || !strings.HasSuffix(c.Why, "; all weights are 0, so the route's own upstream serves") {
+		t.Errorf("nobody has a weight: %+v", c)
 	}
 }
 

@@ -6,7 +6,7 @@
 // The semantics are those of sections 2.1 to 2.3 of the APISIX contract:
 //
 //   - An exact path is tried before every prefix, whatever the priorities. Prefixes are tried from the longest to the shortest.
-//   - Inside one exact path or one prefix: higher Priority first, then the longer pattern, then the lower Order.
+//   - Inside one exact path or one prefix: higher Priority first, then the longer pattern, then the lower Order, then the lower ID.
 //   - A candidate that fails its method, peer address, host, filter or pattern is passed over.
 //   - HostURI looks for the host first (exact, then the longest wildcard suffix, then the rules without hosts); a less specific host is
 //     tried only when nothing under the more specific one fits. In the URI modes the host is one more condition on a candidate.
@@ -119,7 +119,7 @@ type Rule[T any] struct {
 	Methods     Methods        // 0: any
 	Priority    int            // among the rules of one exact path or one stored prefix; higher first
 	RemoteAddrs []netip.Prefix // empty: any peer
-	Order       uint64         // last tie-break, lower first: the order of insertion
+	Order       uint64         // tie-break, lower first; of equals the lower ID comes first
 	Target      T              // what Find returns
 }
 

@@ -77,6 +77,14 @@ func (t *Table[T]) With(remove []string, put []Rule[T]) (*Table[T], error) {
 	return x.t, nil
 }
 
+// SetOrder gives the rule id another Order. It must not change how the rules of t are ordered, the rule must have been put by the edit that
+// made t, and nobody else may have t yet.
+func (t *Table[T]) SetOrder(id string, order uint64) {
+	if e := t.ids.lookup(id); e != nil {
+		e.Order = order
+	}
+}
+
 // Check returns the error with which With would refuse the rule in a table of that mode.
 func (r *Rule[T]) Check(mode Mode) error {
 	_, _, err := compile(mode, r)

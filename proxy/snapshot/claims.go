@@ -20,7 +20,7 @@ func mayClaim(key string) bool {
 }
 
 // OrderBy sets when each document was stored first, for those that are not edited: of two that claim the same the one with the lower number
-// has it, of equals the one whose key comes first. nil, the default, knows of no time.
+// has it, of equals the one whose key comes first, and so are routes ordered that are equal to the router. nil, the default, knows of no time.
 func (c *Compiler) OrderBy(since func(key string) uint64) { c.since = since }
 
 // since returns the moment from which the document key has its claims: a credential not before its consumer.

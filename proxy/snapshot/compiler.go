@@ -52,7 +52,6 @@ type Compiler struct {
 	users     map[string]map[string]bool // deps, the other way round
 	left      map[string][]byte          // the latest version of documents of which it does not compile
 	state     map[string]map[string]any  // owner -> what its plugins keep by identity, see phase.Env.Shared
-	nextOrder uint64                     // place of a new route among equals
 	since     func(key string) uint64    // see OrderBy
 	table     *route.Table[*Route]
 	layouts   phase.Layouts // of all chains

@@ -92,7 +92,7 @@ func (s *Sight) spots(r *Route, q *route.Query) (list []route.Rule[*spot]) {
 		add := func(j int, hosts []string) {
 			if s.fits(q, []string{uri}, hosts, &m) {
 				list = append(list, route.Rule[*spot]{
-					ID: fmt.Sprintf("%s/%05d/%05d", r.Key, i, j), URIs: []string{uri}, Hosts: hosts,
+					ID: fmt.Sprintf("%s\x00%05d\x00%05d", r.Key, i, j), URIs: []string{uri}, Hosts: hosts,
 					Priority: r.rule.Priority, Order: r.rule.Order, Target: &spot{Candidate{r, m.URI, m.Host}},
 				})
 			}
@@ -167,7 +167,7 @@ func (s *Sight) Elsewhere(q *route.Query, limit int) (list []Candidate, more int
 	})
 	slices.SortFunc(list, func(a, b Candidate) int {
 		return cmp.Or(cmp.Compare(b.Route.rule.Priority, a.Route.rule.Priority), cmp.Compare(len(b.URI), len(a.URI)),
-			cmp.Compare(a.Route.rule.Order, b.Route.rule.Order))
+			cmp.Compare(a.Route.rule.Order, b.Route.rule.Order), strings.Compare(a.Route.Key, b.Route.Key))
 	})
 	if more = len(list) - limit; more > 0 {
 		return list[:limit], more
@@ -283,8 +283,10 @@ func (s *Sight) Behind(won, c *Candidate) string {
 		return fmt.Sprintf("priority %d is below that of %s, %d", r.rule.Priority, w.Key, w.rule.Priority)
 	case len(won.URI) != len(c.URI):
 		return "the pattern " + won.URI + " of " + w.Key + " is longer"
+	case w.rule.Order == r.rule.Order:
+		return "it is stored as long as " + w.Key + ", whose key comes first"
 	default:
-		return w.Key + " was there first"
+		return w.Key + " was stored first"
 	}
 }
 

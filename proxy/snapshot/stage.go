@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -18,12 +19,15 @@ import (
 type Edit struct {
 	Key   string
 	Value []byte
-	// Since is when the document was stored first, see Compiler.OrderBy; of one that is not stored yet it is the highest number.
+	// Since is when the document was stored first, see Compiler.OrderBy; of one that is not stored yet it is NotStored.
 	Since uint64
 	// Check, when not nil, has the first word on the decoded Value of the route Key, which it must not change. It may be called by several
 	// goroutines at a time. What it refuses is left out as what does not compile is, but is not tried again.
 	Check func(key string, doc map[string]any) error
 }
+
+// NotStored is the Since of a document that comes after all that are stored. Stage.Stored tells when it was stored after all.
+const NotStored = math.MaxUint64
 
 // Lookup returns the document in force under key, nil when there is none.
 type Lookup func(key string) []byte
@@ -59,7 +63,7 @@ type Stage struct {
 	mu, sharing sync.Mutex
 	lenient     bool
 	edits       map[string][]byte
-	born        map[string]uint64                                     // Since, of edits that may claim something
+	born        map[string]uint64                                     // Since, of edits that may claim something, and of routes
 	folders     map[string][]string                                   // keys of edits that are compiled together with their siblings
 	checks      map[string]func(key string, doc map[string]any) error // of edits
 	routes      map[string]*Route                                     // nil = removed, as in the following
@@ -93,7 +97,7 @@ func (c *Compiler) Stage(docs Lookup, edits []Edit, lenient bool) (*Stage, error
 	}
 	for _, e := range edits {
 		st.edits[e.Key] = e.Value
-		if e.Since != 0 && mayClaim(e.Key) {
+		if e.Since != 0 && (mayClaim(e.Key) || isRoute(e.Key)) {
 			st.born[e.Key] = e.Since
 		}
 		if folder, listed := folderOf(e.Key); listed {
@@ -150,8 +154,7 @@ func (st *Stage) compile() error {
 	if err := st.stageCertificates(); err != nil {
 		return err
 	}
-	// Sorted, because equals are ordered by key when they are loaded together (contract section 2.2), and to make one and the same
-	// mistake of several be told every time.
+	// Sorted, to make one and the same mistake of several be told every time.
 	for _, key := range sortedKeys(st.edits) {
 		if err := st.compileShared(key, st.edits[key]); err != nil {
 			if !st.lenient {
@@ -188,15 +191,35 @@ func (st *Stage) compile() error {
 	return nil
 }
 
+// isRoute says whether the document key is one.
+func isRoute(key string) bool { return strings.HasPrefix(key, "routes/") }
+
+// Stored tells that the document key, whose Edit said NotStored, was stored at since, which is later than all that the stage knows of. It
+// comes before Commit, and costs no more than a look-up: among routes that the router tries in the order in which they were stored, this one
+// stays the last.
+func (st *Stage) Stored(key string, since uint64) {
+	r := st.routes[key]
+	if r == nil || r.rule.Order != NotStored {
+		return
+	}
+	r.rule.Order = since
+	if r.listed {
+		st.table.SetOrder(key, since)
+	}
+}
+
+// stageRoutes compiles routes. Of routes that are equal to the router that comes first which was stored first, of those that were stored
+// together the one whose key comes first (contract section 2.2): that follows from what is stored alone, so that all gateways on a store
+// agree, whenever they have learned of them.
 func (st *Stage) stageRoutes(keys []string) error {
 	orders := make([]uint64, len(keys))
 	for i, key := range keys {
-		if old := st.c.routes[key]; old != nil {
+		old := st.c.routes[key]
+		if _, edited := st.edits[key]; old != nil && !edited {
 			orders[i] = old.rule.Order
-			continue
+		} else {
+			orders[i] = st.since(key)
 		}
-		st.c.nextOrder++ // a gap, which orders nothing differently, when the route does not come into force
-		orders[i] = st.c.nextOrder
 	}
 	warned := len(st.Warnings)
 	tries := make([]try[Route], len(keys))

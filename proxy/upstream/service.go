@@ -61,6 +61,14 @@ func (h *Hub) UpdateNodes() {
 	}
 }
 
+// Services lists what is known of the services that upstreams use, sorted by name; nil without a discovery.
+func (h *Hub) Services() []dns.Known {
+	if h.discovery == nil {
+		return nil
+	}
+	return h.discovery.Known()
+}
+
 // service is where the nodes of an upstream come from that are discovered. The upstream and its copies with other clocks share it.
 type service struct {
 	hub  *Hub

@@ -16,34 +16,23 @@ type Breakers interface {
 	Lift(id, by string) (*proxy.QuarantineView, error)
 }
 
-// breakers finds what answers below /v1/breakers and /v1/quarantine; id is what follows the second slash.
-func (v *views) breakers(method, path, id string) fasthttp.RequestHandler {
-	switch {
-	case method == fasthttp.MethodGet && path == "breakers":
-		return func(ctx *fasthttp.RequestCtx) { v.replyValue(ctx, v.Breakers.List()) }
-	case method == fasthttp.MethodGet && path == "quarantine":
-		return func(ctx *fasthttp.RequestCtx) { v.replyValue(ctx, v.Breakers.Quarantines()) }
-	case method == fasthttp.MethodPost && path == "quarantine":
-		return func(ctx *fasthttp.RequestCtx) {
-			q, err := v.Breakers.Impose(ctx.PostBody(), admin.Peer(ctx).String())
-			if err != nil {
-				replyRefusal(ctx, err)
-				return
-			}
-			v.replyValue(ctx, q)
-			if ctx.Response.StatusCode() == fasthttp.StatusOK {
-				ctx.SetStatusCode(fasthttp.StatusCreated)
-			}
-		}
-	case method == fasthttp.MethodDelete && path == "quarantine/"+id && id != "":
-		return func(ctx *fasthttp.RequestCtx) {
-			q, err := v.Breakers.Lift(id, admin.Peer(ctx).String())
-			if err != nil {
-				replyRefusal(ctx, err)
-				return
-			}
-			v.replyValue(ctx, q)
-		}
+func (v *views) impose(ctx *fasthttp.RequestCtx) {
+	q, err := v.Breakers.Impose(ctx.PostBody(), admin.Peer(ctx).String())
+	if err != nil {
+		replyRefusal(ctx, err)
+		return
 	}
-	return nil
+	v.replyValue(ctx, q)
+	if ctx.Response.StatusCode() == fasthttp.StatusOK {
+		ctx.SetStatusCode(fasthttp.StatusCreated)
+	}
+}
+
+func (v *views) lift(ctx *fasthttp.RequestCtx, id string) {
+	q, err := v.Breakers.Lift(id, admin.Peer(ctx).String())
+	if err != nil {
+		replyRefusal(ctx, err)
+		return
+	}
+	v.replyValue(ctx, q)
 }

@@ -5,7 +5,6 @@ package control
 import (
 	"errors"
 	"maps"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,6 +38,10 @@ type Options struct {
 	Explain func(request []byte) (any, error)
 	// Breakers are what /v1/breakers and /v1/quarantine show and change. Nil: they do not exist.
 	Breakers Breakers
+	// Discovery shows what is known of services, by the discovery_type of the upstreams that use them. May be nil.
+	Discovery map[string]func() any
+	// HTMLErrors answers unknown paths with the page, as the contract's gateway does, whatever the client takes.
+	HTMLErrors bool
 	// Mask hides the secrets of a document, the text under key, because this listener asks nobody who they are. Nil: nothing is hidden.
 	Mask func(key string, text []byte) []byte
 	// Server is the value of the Server header, "APISIX/3.18.0"; empty for none.
@@ -52,11 +55,14 @@ type Options struct {
 // maxBody bounds the body of /v1/explain in bytes: a request that may hold a prompt.
 const maxBody = 1 << 20
 
-type views struct{ Options }
+type views struct {
+	Options
+	endpoints []endpoint
+}
 
 // Handler answers what contract section 1.9 lists (routes, services, upstreams, plugin_metadatas, schema, healthcheck, gc,
-// plugins/reload), GET /v1/left_out, POST /v1/explain, /v1/breakers and /v1/quarantine, and the paths of the status listener; everything else gets the 404 page.
-// Requests that a web page makes are refused, because nothing else protects this listener.
+// plugins/reload, discovery), GET /v1/left_out, POST /v1/explain, /v1/breakers and /v1/quarantine, and the paths of the status listener;
+// everything else gets a 404 that lists what there is, or the page. Requests that a web page makes are refused, because nothing else protects this listener.
 func Handler(o Options) fasthttp.RequestHandler {
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
@@ -67,7 +73,9 @@ func Handler(o Options) fasthttp.RequestHandler {
 	if o.Prefix == "" {
 		o.Prefix = "/apisix"
 	}
-	return admin.Guard((&views{o}).serve, o.Logf)
+	v := &views{Options: o}
+	v.endpoints = v.all()
+	return admin.Guard(v.serve, o.Logf)
 }
 
 // NewServer returns a server for Handler.
@@ -82,62 +90,15 @@ func (v *views) serve(ctx *fasthttp.RequestCtx) {
 	if ctx.IsGet() && status.Answer(ctx, v.Ready) {
 		return
 	}
-	path, below := strings.CutPrefix(string(ctx.Path()), "/v1/")
-	answer := v.find(string(ctx.Method()), path)
+	e, rest := v.find(string(ctx.Method()), string(ctx.Path()))
 	switch {
-	case !below || answer == nil:
-		admin.Page(ctx, fasthttp.StatusNotFound)
+	case e == nil:
+		v.unknown(ctx)
 	case admin.CrossSite(ctx):
 		replyError(ctx, fasthttp.StatusForbidden, "requests from web pages of other origins are refused: this listener asks for no key")
 	default:
-		answer(ctx)
+		e.answer(ctx, rest)
 	}
-}
-
-// find returns what answers the path below /v1/, nil when nothing does.
-func (v *views) find(method, path string) fasthttp.RequestHandler {
-	switch method + " " + path {
-	case "GET left_out":
-		return v.leftOut
-	case "GET schema":
-		return func(ctx *fasthttp.RequestCtx) {
-			v.replyValue(ctx, map[string]any{"main": catalog.Main(), "plugins": catalog.Facts(v.Plugins), "stream_plugins": struct{}{}})
-		}
-	case "GET plugin_metadatas":
-		return v.allMetadata
-	case "POST gc":
-		return func(ctx *fasthttp.RequestCtx) { runtime.GC(); replyText(ctx, "") }
-	case "PUT plugins/reload": // plugins are part of the program
-		return func(ctx *fasthttp.RequestCtx) { replyText(ctx, "done") }
-	case "POST explain":
-		if v.Explain != nil {
-			return v.explain
-		}
-	}
-	segment, id, one := strings.Cut(path, "/")
-	if v.Breakers != nil && (segment == "breakers" || segment == "quarantine") {
-		return v.breakers(method, path, id)
-	}
-	if method != fasthttp.MethodGet {
-		return nil
-	}
-	if segment == "healthcheck" {
-		return func(ctx *fasthttp.RequestCtx) { v.healthcheck(ctx, strings.TrimPrefix(path, "healthcheck")) }
-	}
-	if segment == "plugin_metadata" && id != "" {
-		return func(ctx *fasthttp.RequestCtx) { v.metadata(ctx, id) }
-	}
-	for _, word := range [...]string{"route", "service", "upstream"} {
-		k, ok := resource.KindOf(word + "s")
-		switch {
-		case !ok:
-		case !one && segment == k.Segment:
-			return func(ctx *fasthttp.RequestCtx) { v.list(ctx, k) }
-		case id != "" && segment == k.Word:
-			return func(ctx *fasthttp.RequestCtx) { v.item(ctx, k, id) }
-		}
-	}
-	return nil
 }
 
 func (v *views) explain(ctx *fasthttp.RequestCtx) {

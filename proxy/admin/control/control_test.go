@@ -12,6 +12,7 @@ import (
 
 	"headgate/conf/resource"
 	"headgate/conf/store"
+	"headgate/proxy"
 	"headgate/proxy/phase"
 	"headgate/proxy/upstream/health"
 )
@@ -89,12 +90,65 @@ func TestViews(t *testing.T) {
 		{"GET", "/routes"}, {"GET", "/v1/gc"}, {"POST", "/v1/routes"}, {"PUT", "/v1/route/1"}, {"DELETE", "/v1/route/1"}, {"HEAD", "/status"},
 	}
 	for _, m := range missing {
-		ctx := request(h, m[0], m[1], "127.0.0.1:9090")
-		if ctx.Response.StatusCode() != 404 || !strings.Contains(string(ctx.Response.Body()), "<title>404 Not Found</title>") {
+		for _, ctx := range []*fasthttp.RequestCtx{
+			request(h, m[0], m[1], "127.0.0.1:9090", "Accept", "text/html,*/*;q=0.8"),
+			request(Handler(Options{Plane: p, HTMLErrors: true}), m[0], m[1], "127.0.0.1:9090", "Accept", "application/json"),
+		} {
+			if ctx.Response.StatusCode() != 404 || !strings.Contains(string(ctx.Response.Body()), "<title>404 Not Found</title>") {
+				t.Errorf("%s %s: %d %s", m[0], m[1], ctx.Response.StatusCode(), ctx.Response.Body())
+			}
+		}
+		ctx := request(h, m[0], m[1], "127.0.0.1:9090", "Accept", "*/*")
+		var got struct {
+			Msg       string `json:"error_msg"`
+			Endpoints []string
+		}
+		if err := json.Unmarshal(ctx.Response.Body(), &got); err != nil || ctx.Response.StatusCode() != 404 || got.Msg != "there is no "+m[0]+" "+m[1] || len(got.Endpoints) == 0 {
 			t.Errorf("%s %s: %d %s", m[0], m[1], ctx.Response.StatusCode(), ctx.Response.Body())
 		}
 	}
 }
+
+// A path that is unknown below a word that is known is answered with what there is below it.
+func TestUnknownPaths(t *testing.T) {
+	full := Options{
+		Plane: plane{}, Breakers: breakers{}, Explain: func([]byte) (any, error) { return nil, nil },
+		Discovery: map[string]func() any{"dns": func() any { return "known" }},
+	}
+	for _, tt := range []struct {
+		method, path, endpoints string
+	}{
+		{"GET", "/v1/quarantine/1", `["GET /v1/quarantine","POST /v1/quarantine","DELETE /v1/quarantine/{id}"]`},
+		{"PUT", "/v1/quarantines", `["GET /v1/quarantine","POST /v1/quarantine","DELETE /v1/quarantine/{id}"]`},
+		{"GET", "/v1/breakers/x", `["GET /v1/breakers"]`},
+		{"GET", "/v1/explain", `["POST /v1/explain"]`},
+		{"GET", "/v1/routes/1", `["GET /v1/routes","GET /v1/route/{id}"]`},
+		{"GET", "/v1/discovery/dns", `["GET /v1/discovery/{type}/dump"]`},
+		{"GET", "/v1/discovery/consul/dump", `["GET /v1/discovery/{type}/dump"]`},
+	} {
+		ctx := request(Handler(full), tt.method, tt.path, "127.0.0.1")
+		want := `{"error_msg":"there is no ` + tt.method + " " + tt.path + `","endpoints":` + tt.endpoints + "}\n"
+		if got := string(ctx.Response.Body()); got != want || ctx.Response.StatusCode() != 404 || string(ctx.Response.Header.ContentType()) != "application/json" {
+			t.Errorf("%s %s: %d %s\nwant %s", tt.method, tt.path, ctx.Response.StatusCode(), got, want)
+		}
+	}
+	if got := string(request(Handler(full), "GET", "/v1/discovery/dns/dump", "127.0.0.1").Response.Body()); got != "\"known\"\n" {
+		t.Errorf("a dump: %s", got)
+	}
+	// What does not exist is not listed.
+	for _, word := range []string{"quarantine", "breakers", "explain", "discovery"} {
+		if got := string(request(Handler(Options{Plane: plane{}}), "GET", "/", "127.0.0.1").Response.Body()); strings.Contains(got, word) || !strings.Contains(got, "/v1/routes") {
+			t.Errorf("%s is listed: %s", word, got)
+		}
+	}
+}
+
+type breakers struct{}
+
+func (breakers) List() []proxy.BreakerView                            { return nil }
+func (breakers) Quarantines() []proxy.QuarantineView                  { return nil }
+func (breakers) Impose([]byte, string) (*proxy.QuarantineView, error) { return nil, nil }
+func (breakers) Lift(id, by string) (*proxy.QuarantineView, error)    { return nil, nil }
 
 func TestNotReady(t *testing.T) {
 	h := Handler(Options{Plane: plane{}, Ready: func() error { return errors.New(`no "snapshot" yet`) }})

@@ -37,7 +37,7 @@ func (v *views) checked() []checkedAnswer {
 	return all
 }
 
-// healthcheck answers /v1/healthcheck and what is below it; rest is the path behind it.
+// healthcheck answers /v1/healthcheck and what is below it; rest is the type and the id, "" for all.
 func (v *views) healthcheck(ctx *fasthttp.RequestCtx, rest string) {
 	if rest == "" {
 		all := v.checked()
@@ -51,7 +51,7 @@ func (v *views) healthcheck(ctx *fasthttp.RequestCtx, rest string) {
 		}
 		return
 	}
-	kind, id, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
+	kind, id, _ := strings.Cut(rest, "/")
 	switch kind {
 	case "routes", "services", "upstreams", "stream_routes":
 	default:

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -134,6 +136,29 @@ func (n *Name) Release() {
 		n.stop()
 		n.mu.Unlock()
 	}
+}
+
+// Known is what a Resolver knows of a name that somebody holds.
+type Known struct {
+	Name   string
+	Answer *Answer // nil as long as nothing is known
+	// Fresh is until when an answer with records holds; the zero Time when there never was one.
+	Fresh time.Time
+}
+
+// Known lists the names that are held, sorted.
+func (r *Resolver) Known() []Known {
+	r.mu.Lock()
+	names := slices.Collect(maps.Values(r.names))
+	r.mu.Unlock()
+	list := make([]Known, len(names))
+	for i, n := range names {
+		n.mu.Lock()
+		list[i] = Known{n.text, n.answer.Load(), n.fresh}
+		n.mu.Unlock()
+	}
+	slices.SortFunc(list, func(a, b Known) int { return strings.Compare(a.Name, b.Name) })
+	return list
 }
 
 // begin counts a goroutine of the resolver, unless it is closed.
