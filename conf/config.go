@@ -104,7 +104,8 @@ type Gateway struct {
 	NormalizeURILikeServlet bool `toml:"normalize_uri_like_servlet"` // ;parameters are cut and the path is resolved before matching
 	MaxPostArgsSize         Size `toml:"max_post_args_size"`         // largest body in which post_arg variables are looked for
 
-	TLS GatewayTLS `toml:"tls"`
+	TLS    GatewayTLS    `toml:"tls"`
+	Strict GatewayStrict `toml:"strict"`
 }
 
 // GatewayTLS is how clients are served over TLS. Certificates are ssl resources.
@@ -235,6 +236,7 @@ func Default() *Config {
 				HandshakeTimeout: Duration(10 * time.Second),
 				MaxHandshakes:    1024,
 			},
+			Strict: allStrict(),
 		},
 		Admin: Admin{
 			Enabled:     true,

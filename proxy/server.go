@@ -58,6 +58,8 @@ type ServerOptions struct {
 	KeepSlash, Servlet bool
 	// PassNamed passes on the lines that Connection names, which RFC 9110 section 7.6.1 forbids.
 	PassNamed bool
+	// Lenient is what is let in although it is not the strict form.
+	Lenient Lenient
 	// Charset names UTF-8 as the charset of text answers that name none.
 	Charset bool
 	// Log takes the access log, nil for none; Format makes its lines.
@@ -74,6 +76,7 @@ type Server struct {
 	http     *fasthttp.Server
 	tls      *tlsEdge
 	goAway   func()                          // tells HTTP/2 clients that the service is ending; nil without HTTP/2
+	mend     *mender                         // of heads; nil when they are taken as they come
 	patience time.Duration                   // for writes
 	pause    time.Duration                   // within a request body
 	linger   atomic.Int64                    // connections whose clients still send although they have been answered
@@ -94,7 +97,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	}
 	g := &Gateway{
 		live: live, settings: o.Settings, server: []byte(o.Server), charset: o.Charset, buffer: o.BodyBuffer, lifetime: o.UpgradeLifetime, errorf: o.Errorf,
-		edge: edge{maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed},
+		edge: edge{maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed, lenient: o.Lenient},
 
 		requests: o.Meter.Counter(meter.Requests),
 		panics:   o.Meter.Counter(meter.Panics),
@@ -107,7 +110,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	if o.Log != nil && o.Log.Enabled() && o.Format != nil {
 		g.log, g.format = o.Log, o.Format
 	}
-	s := &Server{g: g, patience: o.WriteTimeout, pause: o.BodyTimeout, conns: map[*edgeConn]struct{}{}}
+	s := &Server{g: g, mend: newMender(o.Lenient, o.MaxHead), patience: o.WriteTimeout, pause: o.BodyTimeout, conns: map[*edgeConn]struct{}{}}
 	s.http = &fasthttp.Server{
 		Handler:                       g.Handle,
 		ErrorHandler:                  g.refuse,
@@ -185,7 +188,7 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 	switch state {
 	case fasthttp.StateNew:
 		c.patience, c.pause, c.server = s.patience, s.pause, s
-		c.in.mode = atHead
+		c.in.mode, c.in.mend = atHead, s.mend
 		s.watcher.Load().Add(c.Conn, &c.presence)
 		s.open.Add(1)
 		s.mu.Lock()
@@ -198,6 +201,7 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 		s.watcher.Load().Remove(&c.presence)
 		c.in.rest = nil
 		c.in.release()
+		c.in.dropHeld()
 		s.mu.Lock()
 		delete(s.conns, c)
 		s.mu.Unlock()
