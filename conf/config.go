@@ -173,6 +173,7 @@ type Audit struct {
 type AccessLog struct {
 	Path          string   `toml:"path"` // AccessLogStdout, AccessLogOff or a file
 	Format        string   `toml:"format" conf:"template"`
+	MaskSecrets   bool     `toml:"mask_secrets"`   // *** for what goes by the name of a secret
 	BufferSize    Size     `toml:"buffer_size"`    // lines are written when this much has gathered ...
 	FlushInterval Duration `toml:"flush_interval"` // ... or after this long
 }
@@ -269,6 +270,7 @@ func Default() *Config {
 		AccessLog: AccessLog{
 			Path:          AccessLogStdout,
 			Format:        DefaultAccessLogFormat,
+			MaskSecrets:   true,
 			BufferSize:    64 * KiB,
 			FlushInterval: Duration(200 * time.Millisecond),
 		},

@@ -65,7 +65,10 @@ type ServerOptions struct {
 	// Log takes the access log, nil for none; Format makes its lines.
 	Log    *accesslog.Writer
 	Format *vars.Template
-	Meter  *meter.Registry
+	// ShowSecrets writes values into the log as they are. Otherwise *** stands for those of arguments, header lines and cookies whose
+	// names are those of secrets, and for user information in URLs.
+	ShowSecrets bool
+	Meter       *meter.Registry
 	// Errorf takes what operators should read, nil for nobody. It must not block.
 	Errorf func(format string, args ...any)
 }
@@ -108,7 +111,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		g.faults[f] = o.Meter.Counter(meter.Faults, meter.Label{Name: "side", Value: f.Side.String()}, meter.Label{Name: "code", Value: f.Code})
 	}
 	if o.Log != nil && o.Log.Enabled() && o.Format != nil {
-		g.log, g.format = o.Log, o.Format
+		g.log, g.format, g.mask = o.Log, o.Format, !o.ShowSecrets
 	}
 	s := &Server{g: g, mend: newMender(o.Lenient, o.MaxHead), patience: o.WriteTimeout, pause: o.BodyTimeout, conns: map[*edgeConn]struct{}{}}
 	s.http = &fasthttp.Server{

@@ -234,7 +234,7 @@ func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server,
 		KeepForwardedFor: c.Compat.On(conf.ForwardedForFromAnyone) && len(trusted) == 0,
 		Lenient:          lenient(c),
 		UpgradeLifetime:  c.Upstream.UpgradeLifetime.Std(),
-		Log:              p.log, Format: format, Meter: p.meter, Errorf: p.logf,
+		Log:              p.log, Format: format, ShowSecrets: !c.AccessLog.MaskSecrets, Meter: p.meter, Errorf: p.logf,
 	}), nil
 }
 
