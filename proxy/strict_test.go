@@ -159,7 +159,7 @@ func TestLenientVectors(t *testing.T) {
 			o.MaxHead, o.Lenient = 32<<10, l
 			r := newGate(t, o).to(up.addr).route("server", `{"uri":"*","on_client_abort":"finish","upstream":{"nodes":{"`+up.addr+`":1}}}`)
 			let := 0
-			for _, v := range readVectors[vector](t, "http1-vectors.jsonl") {
+			for _, v := range append(readMessages(t), readVectors[vector](t, "http1-vectors.jsonl")...) {
 				if v.Side != "request" {
 					continue
 				}
