@@ -104,7 +104,8 @@ type Gateway struct {
 	NormalizeURILikeServlet bool `toml:"normalize_uri_like_servlet"` // ;parameters are cut and the path is resolved before matching
 	MaxPostArgsSize         Size `toml:"max_post_args_size"`         // largest body in which post_arg variables are looked for
 
-	TLS GatewayTLS `toml:"tls"`
+	TLS    GatewayTLS    `toml:"tls"`
+	Strict GatewayStrict `toml:"strict"`
 }
 
 // GatewayTLS is how clients are served over TLS. Certificates are ssl resources.
@@ -172,6 +173,7 @@ type Audit struct {
 type AccessLog struct {
 	Path          string   `toml:"path"` // AccessLogStdout, AccessLogOff or a file
 	Format        string   `toml:"format" conf:"template"`
+	MaskSecrets   bool     `toml:"mask_secrets"`   // *** for what goes by the name of a secret
 	BufferSize    Size     `toml:"buffer_size"`    // lines are written when this much has gathered ...
 	FlushInterval Duration `toml:"flush_interval"` // ... or after this long
 }
@@ -236,6 +238,7 @@ func Default() *Config {
 				HandshakeTimeout: Duration(10 * time.Second),
 				MaxHandshakes:    1024,
 			},
+			Strict: allStrict(),
 		},
 		Admin: Admin{
 			Enabled:     true,
@@ -268,6 +271,7 @@ func Default() *Config {
 		AccessLog: AccessLog{
 			Path:          AccessLogStdout,
 			Format:        DefaultAccessLogFormat,
+			MaskSecrets:   true,
 			BufferSize:    64 * KiB,
 			FlushInterval: Duration(200 * time.Millisecond),
 		},

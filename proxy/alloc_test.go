@@ -86,6 +86,7 @@ func TestAllocHandle(t *testing.T) {
 		{"proxied", browser, 200, nil},
 		{"behind a trusted proxy", strings.Replace(browser, "User-Agent", trusted+"User-Agent", 1), 200, func(o *ServerOptions) { o.Trusted, _ = conf.ParsePrefixes([]string{"192.0.2.0/24"}) }},
 		{"path that is not clean", strings.Replace(browser, "/v1/", "/v1/./%61//..%2f", 1), 200, nil},
+		{"secrets in the log", strings.Replace(browser, "?trace=1 HTTP/1.1", "?trace=1&apikey=0123&b=2 HTTP/1.1\r\nReferer: http://u:p@a/?sig=1", 1), 200, nil},
 		{"refused", strings.Replace(browser, "Host: ", "Host: u@", 1), 400, nil},
 		{"refused path", strings.Replace(browser, "/v1/", "/../v1/", 1), 400, nil},
 	} {

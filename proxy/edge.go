@@ -31,6 +31,7 @@ type edge struct {
 	rawTarget bool
 	// passNamed keeps the lines that Connection names.
 	passNamed bool
+	lenient   Lenient
 }
 
 // read turns what fasthttp has parsed into x.Request and refuses whatever two parsers could understand differently (RFC 9112 sections
@@ -39,18 +40,17 @@ func (e *edge) read(ctx *fasthttp.RequestCtx, x *exchange) *fault.Fault {
 	x.describe(ctx)
 	e.client(x)
 	q := &x.Request
-	f := e.lines(ctx.Request.Header.RawHeaders(), x) // first: the log line of any refusal names the client's Host and agent
+	f := e.lines(ctx.Request.Header.RawHeaders(), x)                    // first: the log line of any refusal names the client's Host and agent
+	if c := x.conn(); c != nil && c.in.scan.bare && !e.lenient.BareLF { // the rest of the head is looked at line by line
+		return fault.BadRequest
+	}
 	switch string(ctx.Request.Header.Protocol()) {
 	case "HTTP/1.1", "HTTP/1.0":
 	default:
 		return fault.BadVersion
 	}
-	if !upperToken(q.Method) {
-		return fault.BadRequest
-	}
-	switch string(q.Method) {
-	case fasthttp.MethodConnect, fasthttp.MethodTrace: // a tunnel, and an echo of what the client's cookies are
-		return fault.MethodNotAllowed
+	if f := e.method(q.Method); f != nil {
+		return f
 	}
 	if f != nil {
 		return f
@@ -103,6 +103,25 @@ func (x *exchange) describe(ctx *fasthttp.RequestCtx) {
 	q.Length = int64(len(q.Method)+len(h.RequestURI())+len("  HTTP/1.1\r\n")+max(len(h.RawHeaders()), len("\r\n"))) + int64(len(q.Body))
 }
 
+// method says what is wrong with a method.
+func (e *edge) method(m []byte) *fault.Fault {
+	switch {
+	case string(m) == fasthttp.MethodConnect, // a tunnel
+		string(m) == fasthttp.MethodTrace && !e.lenient.Trace: // an echo of what the client's cookies are
+		return fault.MethodNotAllowed
+	case upperToken(m):
+		return nil
+	case !e.lenient.Methods || len(m) > maxMethod || !wire.ValidName(m):
+		return fault.BadRequest
+	}
+	for _, special := range [...]string{fasthttp.MethodHead, fasthttp.MethodTrace, fasthttp.MethodConnect} {
+		if phase.EqualName(m, special) { // nobody knows whether its answer has a body
+			return fault.BadRequest
+		}
+	}
+	return nil
+}
+
 // maxMethod is longer than every registered method.
 const maxMethod = 32
 
@@ -119,15 +138,19 @@ func upperToken(method []byte) bool {
 // target takes the request target apart (RFC 9112 section 3.2) and finds the one authority and the one path of the request.
 func (e *edge) target(target []byte, x *exchange) *fault.Fault {
 	q := &x.Request
-	if len(target) == 0 {
-		return fault.BadPath
-	}
 	for _, c := range target {
 		if c <= ' ' || c == 0x7f {
 			return fault.BadPath
 		}
 	}
-	if !e.rawTarget && bytes.IndexByte(target, '#') >= 0 { // no part of a request target (RFC 9112 section 3.2)
+	if i := bytes.IndexByte(target, '#'); i >= 0 { // no part of a request target (RFC 9112 section 3.2)
+		if e.lenient.Fragments {
+			target = target[:i]
+		} else if !e.rawTarget {
+			return fault.BadPath
+		}
+	}
+	if len(target) == 0 {
 		return fault.BadPath
 	}
 	if target[0] != '/' && string(target) != "*" {

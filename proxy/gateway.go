@@ -24,6 +24,7 @@ type Gateway struct {
 	edge     edge
 	log      *accesslog.Writer
 	format   *vars.Template
+	mask     bool          // what is secret in a line
 	lifetime time.Duration // of a tunnel; 0 = for ever
 	server   []byte        // the Server header of answers; empty lets the upstream's pass
 	charset  bool          // see addCharset
@@ -332,7 +333,11 @@ func (x *exchange) Close() error {
 	x.account()
 	x.Finish(g.panicked)
 	if g.log != nil {
-		line, _ := g.format.Append(x.line[:0], logSource{&x.Exchange})
+		source := vars.Source(logSource{&x.Exchange})
+		if g.mask {
+			source = maskedSource{logSource{&x.Exchange}}
+		}
+		line, _ := g.format.Append(x.line[:0], source)
 		x.line = append(line, '\n')
 		g.log.Write(x.shard, x.line)
 	}

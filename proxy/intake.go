@@ -29,6 +29,8 @@ type intake struct {
 	rest []byte              // received, and nobody has asked for it yet
 	buf  *[intakeBuffer]byte // where rest lies; nil as long as there has been none
 	body incoming            // the present one
+	mend *mender             // of heads; nil when they are taken as they come
+	held *heldHead           // the head that the mender has; nil for none
 	err  error               // what the body has ended with: io.EOF or a *fault.Fault
 	cut  bool                // because the client has left
 	// pending says that the body has not been read to its end.
@@ -81,6 +83,9 @@ func (in *intake) read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		in.mode, in.scan = atHead, headScan{}
+	}
+	if in.mend != nil && in.mode == atHead {
+		return in.gather(p)
 	}
 	if len(in.rest) > 0 {
 		n := min(len(p), len(in.rest))
@@ -349,6 +354,9 @@ var _ phase.Incoming = (*intake)(nil)
 type headScan struct {
 	begun bool // anything but line ends has come; those before a request do not count (RFC 9112 section 2.2)
 	tail  uint8
+	lined bool // the request line has ended,
+	bare  bool // without a CR
+	cr    bool // it has not, and what has come of it ends with one
 }
 
 // What the last piece has ended with.
@@ -386,10 +394,27 @@ func (s *headScan) end(b []byte) int {
 			s.tail = tailLine
 		}
 		n := bytes.IndexByte(b[i:], '\n')
+		if !s.lined {
+			s.requestLine(b[i:], n)
+		}
 		if n < 0 {
 			return -1
 		}
 		i += n + 1
 		s.tail = tailLF
+	}
+}
+
+// requestLine looks at a piece of the request line that ends at b[n], or goes on when n is negative.
+func (s *headScan) requestLine(b []byte, n int) {
+	before := s.cr
+	switch {
+	case n > 0:
+		before = b[n-1] == '\r'
+	case n < 0 && len(b) > 0:
+		s.cr = b[len(b)-1] == '\r'
+	}
+	if n >= 0 {
+		s.lined, s.bare = true, !before
 	}
 }

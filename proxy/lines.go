@@ -53,10 +53,13 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 			upgrades++
 			q.Upgrade = value
 		case lineExpect:
-			if !q.HTTP10 && !phase.EqualName(value, "100-continue") {
+			switch {
+			case q.HTTP10:
+			case phase.EqualName(value, "100-continue"):
+				x.waits = true
+			case !e.lenient.Expectations:
 				return expectationFailed
 			}
-			x.waits = !q.HTTP10
 		case lineConnection:
 			if lists == len(named) {
 				return fault.BadRequest
@@ -70,7 +73,9 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 			q.Header.Add(name, value)
 		case lineDropped:
 		default:
-			q.Header.Add(name, value)
+			if bytes.IndexByte(name, '_') < 0 || e.lenient.Underscores && !twin(name) {
+				q.Header.Add(name, value)
+			}
 		}
 	}
 	switch {
@@ -92,6 +97,21 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 
 // expectationFailed: an expectation other than 100-continue (RFC 9110 section 10.1.1).
 var expectationFailed = &fault.Fault{Code: "expectation_failed", Side: fault.Client, Status: 417, Retry: fault.Never}
+
+// twin says whether name is, to those who take '_' for '-', the name of a line that is not passed on as it came.
+func twin(name []byte) bool {
+	var buf [32]byte // longer than every such name
+	if len(name) > len(buf) {
+		return false
+	}
+	hyphened := buf[:copy(buf[:], name)]
+	for i, c := range hyphened {
+		if c == '_' {
+			hyphened[i] = '-'
+		}
+	}
+	return requestLine(hyphened) != lineOther
+}
 
 type lineKind uint8
 

@@ -58,12 +58,17 @@ type ServerOptions struct {
 	KeepSlash, Servlet bool
 	// PassNamed passes on the lines that Connection names, which RFC 9110 section 7.6.1 forbids.
 	PassNamed bool
+	// Lenient is what is let in although it is not the strict form.
+	Lenient Lenient
 	// Charset names UTF-8 as the charset of text answers that name none.
 	Charset bool
 	// Log takes the access log, nil for none; Format makes its lines.
 	Log    *accesslog.Writer
 	Format *vars.Template
-	Meter  *meter.Registry
+	// ShowSecrets writes values into the log as they are. Otherwise *** stands for those of arguments, header lines and cookies whose
+	// names are those of secrets, and for user information in URLs.
+	ShowSecrets bool
+	Meter       *meter.Registry
 	// Errorf takes what operators should read, nil for nobody. It must not block.
 	Errorf func(format string, args ...any)
 }
@@ -74,6 +79,7 @@ type Server struct {
 	http     *fasthttp.Server
 	tls      *tlsEdge
 	goAway   func()                          // tells HTTP/2 clients that the service is ending; nil without HTTP/2
+	mend     *mender                         // of heads; nil when they are taken as they come
 	patience time.Duration                   // for writes
 	pause    time.Duration                   // within a request body
 	linger   atomic.Int64                    // connections whose clients still send although they have been answered
@@ -94,7 +100,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	}
 	g := &Gateway{
 		live: live, settings: o.Settings, server: []byte(o.Server), charset: o.Charset, buffer: o.BodyBuffer, lifetime: o.UpgradeLifetime, errorf: o.Errorf,
-		edge: edge{maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed},
+		edge: edge{maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed, lenient: o.Lenient},
 
 		requests: o.Meter.Counter(meter.Requests),
 		panics:   o.Meter.Counter(meter.Panics),
@@ -105,9 +111,9 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		g.faults[f] = o.Meter.Counter(meter.Faults, meter.Label{Name: "side", Value: f.Side.String()}, meter.Label{Name: "code", Value: f.Code})
 	}
 	if o.Log != nil && o.Log.Enabled() && o.Format != nil {
-		g.log, g.format = o.Log, o.Format
+		g.log, g.format, g.mask = o.Log, o.Format, !o.ShowSecrets
 	}
-	s := &Server{g: g, patience: o.WriteTimeout, pause: o.BodyTimeout, conns: map[*edgeConn]struct{}{}}
+	s := &Server{g: g, mend: newMender(o.Lenient, o.MaxHead), patience: o.WriteTimeout, pause: o.BodyTimeout, conns: map[*edgeConn]struct{}{}}
 	s.http = &fasthttp.Server{
 		Handler:                       g.Handle,
 		ErrorHandler:                  g.refuse,
@@ -185,7 +191,7 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 	switch state {
 	case fasthttp.StateNew:
 		c.patience, c.pause, c.server = s.patience, s.pause, s
-		c.in.mode = atHead
+		c.in.mode, c.in.mend = atHead, s.mend
 		s.watcher.Load().Add(c.Conn, &c.presence)
 		s.open.Add(1)
 		s.mu.Lock()
@@ -198,6 +204,7 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 		s.watcher.Load().Remove(&c.presence)
 		c.in.rest = nil
 		c.in.release()
+		c.in.dropHeld()
 		s.mu.Lock()
 		delete(s.conns, c)
 		s.mu.Unlock()

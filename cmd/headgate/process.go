@@ -235,9 +235,20 @@ func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server,
 		KeepSlash: g.MatchURIEncodedSlash, Servlet: g.NormalizeURILikeServlet, RawTarget: c.Compat.On(conf.UpstreamRawPath), Charset: c.Compat.On(conf.ResponseCharset),
 		PassNamed:        c.Compat.On(conf.ConnectionNamedHeaders),
 		KeepForwardedFor: c.Compat.On(conf.ForwardedForFromAnyone) && len(trusted) == 0,
+		Lenient:          lenient(c),
 		UpgradeLifetime:  c.Upstream.UpgradeLifetime.Std(),
-		Log:              p.log, Format: format, Meter: p.meter, Errorf: p.logf,
+		Log:              p.log, Format: format, ShowSecrets: !c.AccessLog.MaskSecrets, Meter: p.meter, Errorf: p.logf,
 	}), nil
+}
+
+// lenient is what the operator has switched off of gateway.strict.
+func lenient(c *conf.Config) proxy.Lenient {
+	s := &c.Gateway.Strict
+	return proxy.Lenient{
+		BareLF: !s.BareLF, FoldedLines: !s.FoldedLines, ControlBytes: !s.ControlBytes, RepeatedLength: !s.RepeatedLength,
+		LineSpaces: !s.LineSpaces, Fragments: !s.Fragments, Methods: !s.Methods, Trace: !s.Trace,
+		Expectations: !s.Expectations, Underscores: !c.DropsUnderscores(),
+	}
 }
 
 // serverHeader: in the compatible mode the gateway shows itself as APISIX, as long as the operator has not chosen a name.

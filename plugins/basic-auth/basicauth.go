@@ -105,7 +105,7 @@ func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 		return p.refusal.Refuse(x, bodyMissing, p.hide)
 	}
 	text, ok := appendCredentials(x.Arena(), line)
-	if !ok {
+	if !ok || auth.Ambiguous(x, "Authorization") {
 		return p.refusal.Refuse(x, bodyInvalid, p.hide)
 	}
 	username, password, ok := bytes.Cut(x.Commit(text), []byte{':'})

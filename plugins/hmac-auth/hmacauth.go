@@ -130,7 +130,7 @@ func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 		return p.refusal.Refuse(x, bodyScheme, p.hide)
 	}
 	var s signature
-	if !s.parse(rest) {
+	if !s.parse(rest) || auth.Ambiguous(x, "Authorization") {
 		return p.refusal.Refuse(x, bodyRefused, p.hide)
 	}
 	c := p.verify(x, &s)

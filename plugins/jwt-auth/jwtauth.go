@@ -103,7 +103,7 @@ func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 		return p.refusal.Refuse(x, bodyMissing, p.hide)
 	}
 	var t token
-	if !t.parse(x, text, p.KeyClaimName) {
+	if !t.parse(x, text, p.KeyClaimName) || auth.Ambiguous(x, p.Header) {
 		return p.refusal.Refuse(x, bodyInvalid, p.hide)
 	}
 	if t.key.kind == isAbsent || t.key.kind == isNull {

@@ -101,7 +101,8 @@ func TestPlaces(t *testing.T) {
 		{"hide query", hide, "GET /a?a=1&jwt=" + token + "&b=2&%6Awt=x", nil, "?a=1&b=2\n" + jack},
 		{"hide cookie", hide, "GET /a", []string{"Cookie: a=1; jwt=x;jwt=" + token + "; ;b", "Cookie: jwt=" + token, "Cookie: c=jwt=3"},
 			"?\nCookie: a=1; b; c=jwt=3\n" + jack},
-		{"hide all", hide, "GET /a?jwt=x", []string{"Authorization: " + token, "authorization: x", "Cookie: jwt=x"}, "?\n" + jack},
+		{"hide all", hide, "GET /a?jwt=x", []string{"Authorization: " + token, "authorization: " + token, "Cookie: jwt=x"}, "?\n" + jack},
+		{"two that differ", hide, "GET /a", []string{"Authorization: " + token, "authorization: x"}, refusal("JWT token invalid")},
 
 		{"anonymous", `{"anonymous_consumer":"anon"}`, "GET /a", nil, "?\nX-Consumer-Username: anon"},
 		{"anonymous, hidden", `{"anonymous_consumer":"anon","hide_credentials":true}`, "GET /a?jwt=x", nil, "?\nX-Consumer-Username: anon"},

@@ -109,7 +109,7 @@ func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
 	if !ok {
 		return p.refusal.Refuse(x, bodyMissing, p.hide)
 	}
-	if len(key) == 0 { // no proof, even if a consumer's key is empty
+	if len(key) == 0 || auth.Ambiguous(x, p.Header) { // an empty one is no proof, even if a consumer's key is empty
 		return p.refusal.Refuse(x, bodyInvalid, p.hide)
 	}
 	c := p.directory.Credential(x, key)

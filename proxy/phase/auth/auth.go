@@ -43,6 +43,22 @@ func (r *Refusal) Refuse(x *phase.Exchange, body []byte, hide func(x *phase.Exch
 	return phase.Stop
 }
 
+// Ambiguous says whether x shows several credentials: lines called name with different values. One of them would be checked here, and
+// another one might be what counts behind the gateway. It allocates nothing.
+func Ambiguous(x *phase.Exchange, name string) bool {
+	first, found := []byte(nil), false
+	for _, f := range x.Request.Header.Fields() {
+		if !phase.EqualName(f.Name, name) {
+			continue
+		}
+		if found && !bytes.Equal(f.Value, first) {
+			return true
+		}
+		first, found = f.Value, true
+	}
+	return false
+}
+
 // HideArgument takes every query argument called name out of the request: whatever builds a target or a log line later finds it gone. Names
 // are decoded before they are compared. It allocates nothing.
 func HideArgument(x *phase.Exchange, name string) {

@@ -42,6 +42,26 @@ func TestRefuse(t *testing.T) {
 	}
 }
 
+func TestAmbiguous(t *testing.T) {
+	for _, tt := range []struct {
+		lines []string
+		want  bool
+	}{
+		{nil, false},
+		{[]string{"Key: a"}, false},
+		{[]string{"Key: a", "key: a"}, false},
+		{[]string{"Key: a", "Other: b"}, false},
+		{[]string{"Key: a", "Other: b", "KEY: b"}, true},
+		{[]string{"key: ", "Key: a"}, true},
+		{[]string{"key: a", "Key: a", "key: A"}, true},
+	} {
+		x := phasetest.Exchange("GET /a", tt.lines...)
+		if got := auth.Ambiguous(x, "key"); got != tt.want {
+			t.Errorf("%q: %t", tt.lines, got)
+		}
+	}
+}
+
 func TestHideArgument(t *testing.T) {
 	for _, tt := range []struct{ query, target, wantQuery, wantTarget string }{
 		{"a=1&key=2&b", "", "a=1&b", ""},
