@@ -361,12 +361,13 @@ func TestHandshakeTimesOut(t *testing.T) {
 func TestNoRoomOverTLS(t *testing.T) {
 	o := defaults()
 	o.MaxConnections = 1
-	up := newBackend(t, says(ok200))
 	r := newSecureGate(t, o)
-	r.to(up.addr)
+	entered, release := make(chan struct{}), make(chan struct{})
+	r.held(entered, release)
 	r.put("ssls/1", r.ca.ssl("a.test"))
 	c := r.open(t, r.config("a.test"))
-	c.say(get).want("GET", 200, "ok")
+	c.say(get)
+	<-entered
 	for range 3 {
 		silent, err := net.Dial("tcp", r.addr)
 		if err != nil {
@@ -380,7 +381,11 @@ func TestNoRoomOverTLS(t *testing.T) {
 		}
 		_ = silent.Close()
 	}
-	c.say(get).want("GET", 200, "ok")
+	close(release)
+	c.want("GET", 200, "late")
+	if full := r.shed("full"); full != 3 || r.handshakes("failed") != 0 {
+		t.Errorf("%v were refused, %v handshakes failed", full, r.handshakes("failed"))
+	}
 }
 
 // A request on a connection whose client has proved itself costs no allocation, and neither does one that is refused.
