@@ -51,8 +51,7 @@ func (p *process) measure(limit int64) overload.Source {
 	if limit == 0 {
 		return nil
 	}
-	overload.Tell(limit)
-	p.memory = overload.NewProcess()
+	p.memory = overload.NewProcess(limit)
 	return p.memory
 }
 

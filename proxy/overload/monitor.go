@@ -108,16 +108,25 @@ func (m *Monitor) Used() int64 {
 	return m.used.Load()
 }
 
-// Take asks for n bytes for something that stays for longer than a moment, such as a body that is held. False means that the level would
-// become Full. Nothing is to be given back: the next look finds what has become of it.
-func (m *Monitor) Take(n int) bool {
-	return m == nil || m.try(int64(n)) || m.search(int64(n))
+// Take asks for n bytes for something that stays for longer than a moment, such as a body that is held. False means that they would make
+// the level Full, or when it is large, Tight: a few that are large must not cost everybody else. Nothing is to be given back: the next look
+// finds what has become of it.
+func (m *Monitor) Take(n int, large bool) bool {
+	if m == nil {
+		return true
+	}
+	spare := int64(0)
+	if large {
+		spare = m.part(fullFrom - tightFrom)
+	}
+	return m.try(int64(n), spare) || m.search(int64(n), spare)
 }
 
-func (m *Monitor) try(n int64) bool {
+// try takes n bytes of the room if spare bytes are left.
+func (m *Monitor) try(n, spare int64) bool {
 	for {
 		room := m.room.Load()
-		if room < n {
+		if room < n+spare {
 			return false
 		}
 		if m.room.CompareAndSwap(room, room-n) {
@@ -127,17 +136,17 @@ func (m *Monitor) try(n int64) bool {
 }
 
 // search looks for room where there seems to be none.
-func (m *Monitor) search(n int64) bool {
+func (m *Monitor) search(n, spare int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.try(n) { // somebody else has found some
+	if m.try(n, spare) { // somebody else has found some
 		return true
 	}
 	if m.now().Sub(m.collected) < askEvery {
 		return false
 	}
 	m.collect()
-	return m.try(n)
+	return m.try(n, spare)
 }
 
 // collect is called with m.mu held.

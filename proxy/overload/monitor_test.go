@@ -1,6 +1,7 @@
 package overload
 
 import (
+	"runtime/debug"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -88,24 +89,24 @@ func TestTake(t *testing.T) {
 	m, pass := watched(f)
 	pass(time.Hour)
 	m.look()
-	if !m.Take(100) || !m.Take(50) || f.collections != 0 {
+	if !m.Take(100, false) || !m.Take(50, false) || f.collections != 0 {
 		t.Error("there was room")
 	}
-	if !m.Take(100) || f.collections != 1 { // 650 of 950 are in use when the garbage is gone
+	if !m.Take(100, false) || f.collections != 1 { // 650 of 950 are in use when the garbage is gone
 		t.Errorf("there was garbage; %d collections", f.collections)
 	}
-	if m.Take(351) || !m.Take(350) || m.Take(1) || f.collections != 1 {
+	if m.Take(351, false) || !m.Take(350, false) || m.Take(1, false) || f.collections != 1 {
 		t.Errorf("there is room for 350; %d collections", f.collections)
 	}
 	f.live = 940
 	pass(askEvery)
-	if m.Take(11) || !m.Take(10) || f.collections != 2 {
+	if m.Take(11, false) || !m.Take(10, false) || f.collections != 2 {
 		t.Errorf("there is room for 10; %d collections", f.collections)
 	}
 	f.live = 100
 	m.look()
-	if !m.Take(850) {
-		t.Error("the next look finds what was taken, and no more")
+	if m.Take(751, true) || !m.Take(700, true) || m.Take(51, true) || !m.Take(150, false) {
+		t.Error("the next look finds what was taken, and no more; what is large leaves a tenth to others")
 	}
 }
 
@@ -118,7 +119,7 @@ func TestTakeAtOnce(t *testing.T) {
 	for i := range got {
 		all.Go(func() {
 			for range 100 {
-				if m.Take(1) {
+				if m.Take(1, false) {
 					got[i]++
 				}
 			}
@@ -136,7 +137,7 @@ func TestTakeAtOnce(t *testing.T) {
 
 func TestNobodyLimits(t *testing.T) {
 	m := New(0, nil)
-	if m != nil || m.Level() != Calm || !m.Take(1<<60) || m.Limit() != 0 || m.Used() != 0 {
+	if m != nil || m.Level() != Calm || !m.Take(1<<60, false) || m.Limit() != 0 || m.Used() != 0 {
 		t.Error("there is a limit")
 	}
 	m.Start(nil)
@@ -168,7 +169,7 @@ func TestAllocRequestPath(t *testing.T) {
 	m, _ := watched(&fake{live: 100})
 	m.look()
 	if n := testing.AllocsPerRun(100, func() {
-		if m.Level() != Calm || !m.Take(1) {
+		if m.Level() != Calm || !m.Take(1, false) {
 			t.Error("not calm")
 		}
 	}); n != 0 && !raceEnabled {
@@ -178,10 +179,16 @@ func TestAllocRequestPath(t *testing.T) {
 
 // TestProcess: what is allocated shows, and is gone when it is garbage.
 func TestProcess(t *testing.T) {
-	p := NewProcess()
+	earlier := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(earlier)
+	const limit = 1 << 40
+	p := NewProcess(limit)
 	defer p.Close()
-	if p.resident() < 1<<20 {
-		t.Errorf("%d bytes are resident", p.resident())
+	if own, files := p.resident(); own < 1<<20 || files < 1<<20 || files > maxMapped {
+		t.Errorf("%d bytes are resident, and %d of files", own, files)
+	}
+	if told := debug.SetMemoryLimit(-1); told > limit/100*softShare || told < limit/100*softShare-maxMapped {
+		t.Errorf("the runtime is told of %d bytes", told)
 	}
 	p.Collect()
 	before := p.Used()

@@ -82,7 +82,7 @@ func (x *Exchange) TryHold(limit int) bool {
 				}
 			}
 			room := min(max(2*int64(len(b)), firstHold), most)
-			if !x.settings.Memory.Take(int(room)) {
+			if !x.settings.Memory.Take(int(room), len(b) >= maxKept) {
 				return x.broken(fault.Overloaded)
 			}
 			next := make([]byte, len(b), room)
