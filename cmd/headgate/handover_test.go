@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -166,6 +168,56 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		t.Error("not every process ended well")
 	}
 	t.Logf("%d upgrades, %d requests, %d lost", upgrades, load.answers.Load(), len(load.lost))
+}
+
+// TestSessionsSurviveUpgrade: a client resumes its TLS session with the process that has taken over, and with the one after it. The keys with which
+// that is done are neither in the environment of a process nor in its files nor in the log.
+func TestSessionsSurviveUpgrade(t *testing.T) {
+	cert, key, roots := ownPair(t, "gate.test")
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "cert.pem"), cert)
+	writeFile(t, filepath.Join(dir, "key.pem"), key)
+	c := startChild(t, dir, "run", "-c", childConfig(t, dir, "[gateway.tls]\nlisten = [\"127.0.0.1:0\"]\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n"))
+	gateway, cache := c.addr("gateway, TLS"), tls.NewLRUClientSessionCache(8)
+	resumes := func(version uint16) bool {
+		t.Helper()
+		nc, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", gateway, &tls.Config{
+			RootCAs: roots, ServerName: "gate.test", ClientSessionCache: cache, MinVersion: version, MaxVersion: version,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		_ = nc.SetDeadline(time.Now().Add(patience))
+		if res, _, err := newWireConn(nc).exchange(quickRequest); err != nil || res.StatusCode != 404 { // the ticket is behind the handshake
+			t.Fatal(res, err)
+		}
+		return nc.ConnectionState().DidResume
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		if resumes(version) || !resumes(version) {
+			t.Errorf("%s: sessions are not resumed at all", tls.VersionName(version))
+		}
+		for range 2 {
+			c.upgrade()
+			if !resumes(version) {
+				t.Errorf("%s: a session is not resumed with the new process", tls.VersionName(version))
+			}
+		}
+		cache = tls.NewLRUClientSessionCache(8)
+	}
+	pid, _ := c.latest()
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(environ, []byte("tickets")) || strings.Contains(c.stderr.String(), "tickets") || strings.Contains(c.stderr.String(), "cannot resume") {
+		t.Error("the keys of tickets show")
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	c.wait()
 }
 
 // TestUpgradeThatFails: a next version that does not come up changes nothing, whether it fails before or after it has had the store.

@@ -100,6 +100,7 @@ func start(ctx context.Context, c *conf.Config, in *inheritance, logf func(forma
 	if err = p.listen(ctx, c, in); err != nil {
 		return nil, err
 	}
+	p.inheritState(in)
 	p.gauges()
 	p.serve()
 	return p, nil
