@@ -20,7 +20,7 @@ import (
 	"time"
 )
 
-// upgradesEnv overrides how often TestUpgradeUnderLoad replaces the program.
+// upgradesEnv overrides how often TestFault15Upgrades replaces the program.
 const upgradesEnv = "HEADGATE_UPGRADES"
 
 var tookOver = regexp.MustCompile(`upgrade: process (\d+) has taken over`)
@@ -54,9 +54,9 @@ type clients struct {
 	stop atomic.Bool
 	done sync.WaitGroup
 
-	answers atomic.Int64
-	mu      sync.Mutex
-	lost    []error
+	answers, connected atomic.Int64
+	mu                 sync.Mutex
+	lost               []error
 }
 
 const quickRequest = "GET /quick HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -80,6 +80,7 @@ func (f *clients) connection(n int) error {
 		return err
 	}
 	defer nc.Close()
+	f.connected.Add(1)
 	_ = nc.SetDeadline(time.Now().Add(patience))
 	c := newWireConn(nc)
 	for used, last := 0, time.Now(); used < n && !f.stop.Load(); used++ {
@@ -109,18 +110,19 @@ func (f *clients) end(t *testing.T) {
 	}
 }
 
-// TestUpgradeUnderLoad: the program is replaced again and again while clients come, stay and stream. Nobody is reset, the store goes from hand
+// TestFault15Upgrades: the program is replaced again and again while clients come, stay and stream. Nobody is reset, the store goes from hand
 // to hand, and each process ends when its last answer has.
-func TestUpgradeUnderLoad(t *testing.T) {
+func TestFault15Upgrades(t *testing.T) {
 	upgrades := 4
 	if n, err := strconv.Atoi(os.Getenv(upgradesEnv)); err == nil {
 		upgrades = n
 	}
 	slow, quick := newScripted(t), newUpstream(t, "quick", nil)
 	dir := t.TempDir()
-	c := startChild(t, dir, "run", "-c", childConfig(t, dir, fmt.Sprintf(
-		"[[routes]]\nid = \"slow\"\nuri = \"/slow\"\n[routes.upstream]\nnodes = { %q = 1 }\n"+
-			"[[routes]]\nid = \"quick\"\nuri = \"/quick\"\n[routes.upstream]\nnodes = { %q = 1 }\n", slow.addr, quick.addr)))
+	config, file := childConfigText(t, dir, twoRoutes(slow.addr, quick.addr)), filepath.Join(dir, "patient.toml")
+	// The stream lives as long as it takes to replace the program.
+	writeFile(t, file, strings.Replace(config, `drain_timeout = "5s"`, `drain_timeout = "10m"`, 1))
+	c := startChild(t, dir, "run", "-c", file)
 	gateway, admin := c.addr("gateway"), c.addr("admin")
 	streaming := dialWire(t, gateway)
 	if _, err := io.WriteString(streaming, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
@@ -129,11 +131,12 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	served := slow.next(t)
 	served.send(t, sseHead+chunk("data: first\n\n"))
 
-	load := &clients{addr: gateway}
-	for range 4 {
+	load, begun := &clients{addr: gateway}, time.Now()
+	for range 8 {
 		load.run(1)
-		load.run(1 << 30)
 	}
+	load.run(1 << 30)
+	load.run(1 << 30)
 	client := newClient(t)
 	for i := range upgrades {
 		before := load.answers.Load()
@@ -152,6 +155,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		eventually(t, "clients to be served", func() bool { return load.answers.Load() > before+20 })
 	}
 	load.end(t)
+	took := time.Since(begun)
 	served.send(t, chunk("data: last\n\n")+"0\r\n\r\n")
 	if res, body, err := streaming.read(); err != nil || res.StatusCode != 200 || body != "data: first\n\ndata: last\n\n" {
 		t.Errorf("the stream through the first process: %+v %q %v", res, body, err)
@@ -167,7 +171,8 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	if text := c.stderr.String(); strings.Contains(text, "cut off") || strings.Count(text, "has taken over") != upgrades {
 		t.Error("not every process ended well")
 	}
-	t.Logf("%d upgrades, %d requests, %d lost", upgrades, load.answers.Load(), len(load.lost))
+	t.Logf("F15: %d upgrades under %.0f new connections/s: %d connections, %d requests, %d lost, the stream through all of them whole",
+		upgrades, float64(load.connected.Load())/took.Seconds(), load.connected.Load(), load.answers.Load(), len(load.lost))
 }
 
 // TestSessionsSurviveUpgrade: a client resumes its TLS session with the process that has taken over, and with the one after it. The keys with which
