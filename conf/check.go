@@ -18,6 +18,7 @@ const (
 	maxBody              = 16 * GiB
 	maxBodyBuffer        = 16 * MiB
 	maxLogBuffer         = 64 * MiB
+	minMemory, maxMemory = 64 * MiB, 64 << 10 * GiB
 	minConfigs           = 1536 * KiB // what every other request of the Admin API may have
 	minDNSRefresh        = Duration(time.Second)
 	minDNSTTL            = Duration(100 * time.Millisecond)
@@ -61,6 +62,10 @@ func (k checker) gateway() {
 	k.size("gateway.body_buffer", g.BodyBuffer, 0, maxBodyBuffer)
 	k.size("gateway.max_held_body_size", g.MaxHeldBody, KiB, maxBody)
 	k.number("gateway.max_connections", g.MaxConnections, 0, 1<<30)
+	k.number("gateway.max_connections_per_client", g.MaxPerClient, 0, 1<<30)
+	if g.MemoryLimit != 0 {
+		k.size("gateway.memory_limit", g.MemoryLimit, minMemory, maxMemory)
+	}
 	k.positive("gateway.header_timeout", g.HeaderTimeout)
 	k.positive("gateway.body_timeout", g.BodyTimeout)
 	k.positive("gateway.idle_timeout", g.IdleTimeout)

@@ -86,7 +86,9 @@ type Gateway struct {
 	MaxBodySize    Size `toml:"max_body_size"`
 	BodyBuffer     Size `toml:"body_buffer"`        // longer request bodies are passed on as they come
 	MaxHeldBody    Size `toml:"max_held_body_size"` // longest one that is held for a plugin which needs it whole
-	MaxConnections int  `toml:"max_connections"`    // 0 = bounded by the file descriptor limit only
+	MaxConnections int  `toml:"max_connections"`    // 0 = half of the file descriptors
+	MaxPerClient   int  `toml:"max_connections_per_client"`
+	MemoryLimit    Size `toml:"memory_limit"` // of the process; 0 = what its control group or GOMEMLIMIT says
 
 	HeaderTimeout Duration `toml:"header_timeout"` // first byte to end of the header
 	BodyTimeout   Duration `toml:"body_timeout"`   // between two reads of the body

@@ -37,6 +37,7 @@ func (s *Server) Drain(ctx context.Context, grace time.Duration) int {
 	cancel() // nothing is left that fasthttp could wait for but what did not notice
 	_ = s.http.ShutdownWithContext(end)
 	s.watcher.Load().Close()
+	s.g.settings.Memory.Stop()
 	return cut
 }
 
@@ -59,7 +60,7 @@ func (s *Server) hangUp() (busy int) {
 	defer s.mu.Unlock()
 	s.ended = true
 	s.tls.gate.close()
-	for c := range s.conns {
+	for c := range s.crowd.conns {
 		if c.busy.Load() {
 			busy++
 			c.abort() // the client must not take what it has got for all

@@ -11,6 +11,7 @@ import (
 	"headgate/proxy/accesslog"
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
+	"headgate/proxy/overload"
 	"headgate/proxy/phase"
 	"headgate/proxy/route"
 	"headgate/proxy/snapshot"
@@ -75,6 +76,7 @@ const exchangeKey = "headgate.exchange"
 func (g *Gateway) Handle(ctx *fasthttp.RequestCtx) {
 	x := g.acquire(ctx)
 	defer x.recovered()
+	x.works()
 	if f := g.edge.read(ctx, x); f != nil {
 		ctx.SetConnectionClose() // where this request ends is not certain
 		x.Fail(f)
@@ -82,6 +84,11 @@ func (g *Gateway) Handle(ctx *fasthttp.RequestCtx) {
 		return
 	}
 	g.edge.vouch(x)
+	if g.settings.Memory.Level() == overload.Full {
+		x.Fail(fault.Overloaded)
+		x.write()
+		return
+	}
 	if x.request() == phase.Continue {
 		x.forward()
 	}
@@ -252,6 +259,9 @@ func (x *exchange) write() {
 	}
 	if x.Fault != nil {
 		x.g.count(x.Fault)
+		if x.Fault == fault.Overloaded {
+			x.RetryAfter(overloadWait)
+		}
 		if x.left() {
 			h.SetConnectionClose()
 		}
@@ -265,7 +275,7 @@ func (x *exchange) write() {
 	if len(x.g.server) > 0 {
 		h.SetServerBytes(x.g.server)
 	}
-	if x.g.draining.Load() || x.incoming != nil && x.leftover() {
+	if x.g.leaving() || x.dismissed() || x.incoming != nil && x.leftover() {
 		h.SetConnectionClose()
 	}
 	switch {
@@ -280,6 +290,14 @@ func (x *exchange) write() {
 		out.SkipBody = true
 		x.announce()
 	}
+}
+
+// overloadWait is when to come back to a gateway that has no memory left.
+const overloadWait = time.Second
+
+// leaving says that clients are to go when they have their answers.
+func (g *Gateway) leaving() bool {
+	return g.draining.Load() || g.settings.Memory.Level() != overload.Calm
 }
 
 // bodiless: these answers have no body, whatever their framing says (RFC 9112 section 6.3).

@@ -203,7 +203,7 @@ func newGate(t testing.TB, o ServerOptions) *gateRig {
 		r.eventually("no connection is left after the drain", func() bool {
 			r.Server.mu.Lock()
 			defer r.Server.mu.Unlock()
-			return r.open.Load() == 0 && r.busy.Load() == 0 && len(r.conns) == 0
+			return r.open.Load() == 0 && r.busy.Load() == 0 && len(r.crowd.conns) == 0
 		})
 		r.unpinned()
 		r.compiler.Close()

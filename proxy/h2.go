@@ -101,6 +101,7 @@ func (c *h2Conn) begin() (number uint64, ok bool) {
 	}
 	if c.streams++; c.streams == 1 {
 		c.edge.busy.Store(true)
+		c.edge.rest.Store(0)
 		c.h.s.busy.Add(1)
 	}
 	c.count++
@@ -114,6 +115,7 @@ func (c *h2Conn) done() {
 		return
 	}
 	c.edge.busy.Store(false)
+	c.edge.rest.Store(c.h.s.clock())
 	c.h.s.busy.Add(-1)
 	if c.ended {
 		close(c.quiet)
@@ -262,7 +264,7 @@ func (c *h2Conn) answer(x *exchange, w http.ResponseWriter) (whole bool) {
 			header.Add(string(name), string(value))
 		}
 	}
-	if c.h.s.g.draining.Load() {
+	if c.h.s.g.leaving() {
 		header.Set("Connection", "close") // the library makes it a GOAWAY
 	}
 	switch {

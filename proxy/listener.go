@@ -33,6 +33,15 @@ type edgeConn struct {
 	busy     atomic.Bool // a request is under way
 	tunnel   *tunnel     // what it carries since it has switched protocols
 	tls      *tlsConn    // that lies over it; nil on a plain connection
+
+	// rest is from when on, by the server's clock, the connection may be dismissed; 0 = it has a request under way.
+	rest    atomic.Int64
+	refused bool // there is no room for it
+	told    bool // it has been told so
+
+	// What the server's crowd knows of it, under its lock.
+	going  bool       // it has been told to go
+	client netip.Addr // whose it is, when those are counted
 }
 
 func newEdgeConn(c net.Conn) *edgeConn {
@@ -62,6 +71,9 @@ func (c *edgeConn) SetReadDeadline(t time.Time) error {
 
 // Read delivers what the intake lets through; below TLS, what comes from the socket.
 func (c *edgeConn) Read(p []byte) (int, error) {
+	if c.refused {
+		return 0, net.ErrClosed
+	}
 	if c.tls != nil {
 		return socketReader{c}.Read(p)
 	}
@@ -125,7 +137,7 @@ const maxLingering = 1024
 
 // Close is for the goroutine that serves the connection. A client that may still be sending gets the time to find its answer.
 func (c *edgeConn) Close() error {
-	if s := c.server; s != nil && c.in.midway() {
+	if s := c.server; s != nil && (c.in.midway() || c.told) {
 		if c.busy.Swap(false) { // a drain waits for answers, not for this
 			s.busy.Add(-1)
 		}

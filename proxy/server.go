@@ -16,6 +16,7 @@ import (
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
 	"headgate/proxy/netpoll"
+	"headgate/proxy/overload"
 	"headgate/proxy/phase"
 	"headgate/proxy/snapshot"
 	"headgate/proxy/vars"
@@ -39,8 +40,13 @@ type ServerOptions struct {
 	// UpgradeLifetime is how long a connection lives on after it has switched to another protocol, whatever happens on it (0 = as long as
 	// both ends want). How long it may be idle is for its upstream's clocks to say.
 	UpgradeLifetime time.Duration
-	// MaxConnections bounds the clients that are connected at the same time; 0 = the default of 256Ki.
+	// MaxConnections bounds the clients that are connected at the same time; 0 = what there are descriptors for, 256Ki at most. When
+	// there is no room, those go that have been idle for longest.
 	MaxConnections int
+	// MaxPerClient bounds those of one address (IPv6: of one /64 network) that is not in Trusted; 0 = no bound.
+	MaxPerClient int
+	// Memory is watched while the server serves; nil = there is no limit.
+	Memory *overload.Monitor
 	// TLS is for ServeTLS.
 	TLS TLSOptions
 	// Server is the Server header of answers; "" lets the upstream's pass.
@@ -88,8 +94,10 @@ type Server struct {
 	open     atomic.Int64                    // connections
 	busy     atomic.Int64                    // connections with a request under way
 
+	begun time.Time
+
 	mu    sync.Mutex
-	conns map[*edgeConn]struct{}
+	crowd crowd
 	ended bool // connections that come now are closed
 }
 
@@ -113,7 +121,9 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	if o.Log != nil && o.Log.Enabled() && o.Format != nil {
 		g.log, g.format, g.mask = o.Log, o.Format, !o.ShowSecrets
 	}
-	s := &Server{g: g, mend: newMender(o.Lenient, o.MaxHead), patience: o.WriteTimeout, pause: o.BodyTimeout, conns: map[*edgeConn]struct{}{}}
+	g.settings.Memory = o.Memory
+	s := &Server{g: g, mend: newMender(o.Lenient, o.MaxHead), patience: o.WriteTimeout, pause: o.BodyTimeout, begun: time.Now(),
+		crowd: newCrowd(o.MaxConnections, o.MaxPerClient, o.Meter)}
 	s.http = &fasthttp.Server{
 		Handler:                       g.Handle,
 		ErrorHandler:                  g.refuse,
@@ -128,7 +138,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		WriteBufferSize:               8 << 10,
 		ReadTimeout:                   o.HeadTimeout,
 		IdleTimeout:                   o.IdleTimeout,
-		Concurrency:                   o.MaxConnections,
+		Concurrency:                   2*s.crowd.most + maxLingering, // those that go take a moment; the crowd is what bounds
 		Logger:                        &complaints{errorf: o.Errorf},
 		ConnState:                     s.connState,
 		// No WriteTimeout: it would run from the first byte of an answer to its last. See edgeConn.Write.
@@ -162,12 +172,16 @@ func (s *Server) startWatcher() {
 		s.g.errorf("clients that leave are not noticed before something is written to them: %v", err)
 	}
 	s.watcher.Store(w)
+	s.g.settings.Memory.Start(s.relieve)
 }
 
-// Ready returns why no new traffic should come: the service is ending. Nil while it should.
+// Ready returns why no new traffic should come: the service is ending, or refuses requests for want of memory. Nil while it should.
 func (s *Server) Ready() error {
-	if s.g.draining.Load() {
+	switch {
+	case s.g.draining.Load():
 		return errors.New("draining")
+	case s.g.settings.Memory.Level() == overload.Full:
+		return errors.New("out of memory")
 	}
 	return nil
 }
@@ -194,20 +208,17 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 		c.in.mode, c.in.mend = atHead, s.mend
 		s.watcher.Load().Add(c.Conn, &c.presence)
 		s.open.Add(1)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.conns[c] = struct{}{}
-		if s.ended {
-			_ = c.Conn.Close()
-		}
+		s.admit(c)
+	case fasthttp.StateActive:
+		c.rest.Store(s.clock() + int64(giveWay)) // until its head is there
+	case fasthttp.StateIdle:
+		c.rest.Store(s.clock())
 	case fasthttp.StateClosed, fasthttp.StateHijacked:
 		s.watcher.Load().Remove(&c.presence)
 		c.in.rest = nil
 		c.in.release()
 		c.in.dropHeld()
-		s.mu.Lock()
-		delete(s.conns, c)
-		s.mu.Unlock()
+		s.gone(c)
 		s.open.Add(-1)
 	}
 }
@@ -217,6 +228,9 @@ func (s *Server) metrics(r *meter.Registry) {
 		r.Gauge(meter.Connections, f, meter.Label{Name: "state", Value: name})
 	}
 	r.Gauge(meter.UpgradedConnections, func() float64 { return float64(s.g.tunnels.Load()) })
+	r.Gauge(meter.OverloadLevel, func() float64 { return float64(s.g.settings.Memory.Level()) })
+	r.Gauge(meter.MemoryLimit, func() float64 { return float64(s.g.settings.Memory.Limit()) })
+	r.Gauge(meter.MemoryUsed, func() float64 { return float64(s.g.settings.Memory.Used()) })
 	state("active", func() float64 { return float64(s.open.Load()) })
 	state("writing", func() float64 { return float64(max(s.busy.Load(), 0)) })
 	state("waiting", func() float64 { return float64(max(s.open.Load()-s.busy.Load(), 0)) })

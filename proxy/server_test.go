@@ -156,22 +156,6 @@ func TestConnectionCounts(t *testing.T) {
 	shows(0, 0, 0)
 }
 
-// TestTooManyConnections: beyond the limit there is an answer, and the counts stay right.
-func TestTooManyConnections(t *testing.T) {
-	o := defaults()
-	o.MaxConnections = 1
-	r := newGate(t, o).to(newBackend(t, says(ok200)).addr)
-	first := r.dial(t)
-	first.say(get).want("GET", 200, "ok")
-	second := r.dial(t)
-	if res, _, err := second.reply("GET"); err != nil || res.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("%v, %v", res, err)
-	}
-	second.closed()
-	r.eventually("one connection", func() bool { return r.open.Load() == 1 })
-	first.say(get).want("GET", 200, "ok")
-}
-
 // TestBareServer: everything that is optional is left out.
 func TestBareServer(t *testing.T) {
 	r := newGate(t, defaults()).to("", "probe")

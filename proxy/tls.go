@@ -143,6 +143,9 @@ func (c *tlsConn) Handshake() error {
 	if c.ready {
 		return nil
 	}
+	if c.raw.refused {
+		return noRoom
+	}
 	err := c.handshake()
 	if err != nil {
 		c.edge.failed.Inc()

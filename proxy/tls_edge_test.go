@@ -188,6 +188,61 @@ func TestClientCertificates(t *testing.T) {
 	}
 }
 
+// shredder sends the first TLS record in pieces, each a record of its own, as RFC 8446 section 5.1 allows it.
+type shredder struct {
+	net.Conn
+	size int
+	done bool
+}
+
+func (s *shredder) Write(p []byte) (int, error) {
+	if s.done || len(p) < 5 {
+		return s.Conn.Write(p)
+	}
+	s.done = true
+	var out []byte
+	for body := p[5:]; len(body) > 0; {
+		n := min(s.size, len(body))
+		out = append(out, p[0], p[1], p[2], byte(n>>8), byte(n))
+		out, body = append(out, body[:n]...), body[n:]
+	}
+	if _, err := s.Conn.Write(out); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// A ClientHello in pieces names its server like any other: nobody gets past what the name asks of clients.
+func TestShreddedHello(t *testing.T) {
+	r := newSecureGate(t, defaults())
+	r.to(newBackend(t, says(ok200)).addr)
+	clients := newAuthority(t)
+	r.put("ssls/open", r.ca.ssl("open.test"), "ssls/closed", r.ca.ssl("closed.test", clients.asks("")))
+	for _, size := range []int{16, 100, 1 << 14} {
+		for _, known := range []bool{false, true} {
+			nc, err := net.DialTimeout("tcp", r.addr, patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = nc.SetDeadline(time.Now().Add(patience))
+			cfg := r.config("closed.test")
+			if known {
+				cfg.Certificates = clients.client()
+			}
+			c := tls.Client(&shredder{Conn: nc, size: size}, cfg)
+			_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: closed.test\r\n\r\n")
+			got := make([]byte, 12)
+			if err == nil {
+				_, err = io.ReadFull(c, got)
+			}
+			if known != (err == nil && string(got) == "HTTP/1.1 200") {
+				t.Errorf("pieces of %d bytes, known %t: %q, %v", size, known, got, err)
+			}
+			_ = nc.Close()
+		}
+	}
+}
+
 // What a host asks of its clients counts for the next request, on connections too that are open.
 func TestClientCertificatesChange(t *testing.T) {
 	up := newBackend(t, says(ok200))
@@ -361,12 +416,13 @@ func TestHandshakeTimesOut(t *testing.T) {
 func TestNoRoomOverTLS(t *testing.T) {
 	o := defaults()
 	o.MaxConnections = 1
-	up := newBackend(t, says(ok200))
 	r := newSecureGate(t, o)
-	r.to(up.addr)
+	entered, release := make(chan struct{}), make(chan struct{})
+	r.held(entered, release)
 	r.put("ssls/1", r.ca.ssl("a.test"))
 	c := r.open(t, r.config("a.test"))
-	c.say(get).want("GET", 200, "ok")
+	c.say(get)
+	<-entered
 	for range 3 {
 		silent, err := net.Dial("tcp", r.addr)
 		if err != nil {
@@ -380,7 +436,11 @@ func TestNoRoomOverTLS(t *testing.T) {
 		}
 		_ = silent.Close()
 	}
-	c.say(get).want("GET", 200, "ok")
+	close(release)
+	c.want("GET", 200, "late")
+	if full := r.shed("full"); full != 3 || r.handshakes("failed") != 0 {
+		t.Errorf("%v were refused, %v handshakes failed", full, r.handshakes("failed"))
+	}
 }
 
 // A request on a connection whose client has proved itself costs no allocation, and neither does one that is refused.

@@ -69,6 +69,7 @@ type child struct {
 type childOptions struct {
 	env     []string
 	sockets []*os.File // as systemd passes them
+	files   int        // the limit of descriptors; 0 = that of this process
 }
 
 // startChild starts the program in dir.
@@ -84,6 +85,9 @@ func startChildWith(t testing.TB, dir string, o childOptions, args ...string) *c
 		script := fmt.Sprintf(`LISTEN_PID=$$ LISTEN_FDS=%d exec "$0" "$@"`, len(o.sockets))
 		c.cmd = exec.Command("/bin/sh", append([]string{"-c", script, binary(t)}, args...)...)
 		c.cmd.ExtraFiles = o.sockets
+	}
+	if o.files > 0 {
+		c.cmd = exec.Command("/bin/sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, o.files), binary(t)}, args...)...)
 	}
 	c.cmd.Env = append(os.Environ(), o.env...)
 	c.cmd.Dir, c.cmd.Stdout, c.cmd.Stderr = dir, &c.stdout, &c.stderr

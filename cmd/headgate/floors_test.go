@@ -12,7 +12,8 @@ import (
 // floors are the rooms of the house, lowest first: a room imports only rooms on lower floors. Sub-rooms belong to the room with the
 // longest path that fits; rooms inside one room may use each other.
 var floors = [][]string{
-	{"proxy/fault", "proxy/route", "proxy/expr", "proxy/vars", "balancer", "proxy/meter", "proxy/llm", "proxy/netpoll", "proxy/accesslog", "proxy/leaktest"},
+	{"proxy/fault", "proxy/route", "proxy/expr", "proxy/vars", "balancer", "proxy/meter", "proxy/llm", "proxy/netpoll", "proxy/accesslog",
+		"proxy/overload", "proxy/leaktest"},
 	{"conf", "proxy/phase"},
 	{"proxy/upstream", "proxy/offload", "conf/store"},
 	{"plugins/*"},

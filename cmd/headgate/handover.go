@@ -129,9 +129,38 @@ func (p *process) converse(next *successor) error {
 			if _, err := io.WriteString(next.line, sayStore+"\n"); err != nil {
 				return err
 			}
+		case sayState:
+			if err := p.leaveTo(next.line); err != nil {
+				return err
+			}
 		default:
 			return fmt.Errorf("the new process says %q", line)
 		}
+	}
+}
+
+// leaveTo sends the legacy.
+func (p *process) leaveTo(line io.Writer) error {
+	tickets, err := p.compiler.Tickets().Secrets()
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(legacy{Tickets: tickets})
+	if err != nil {
+		return err
+	}
+	_, err = line.Write(append(text, '\n'))
+	return err
+}
+
+// inheritState takes over what the predecessor leaves. Without it clients begin anew, which is no reason not to serve them.
+func (p *process) inheritState(in *inheritance) {
+	left, err := in.takeState()
+	if err == nil && left.Tickets != nil {
+		err = p.compiler.Tickets().Adopt(left.Tickets)
+	}
+	if err != nil {
+		p.logf("upgrade: clients cannot resume their TLS sessions: %v", err)
 	}
 }
 
@@ -156,7 +185,7 @@ func (p *process) startSuccessor(what program) (*successor, error) {
 		return nil, err
 	}
 	files := []uintptr{0, 1, 2, uintptr(theirs)}
-	var h handover
+	h := handover{State: true}
 	defer func() {
 		for _, fd := range files[firstSocketFD:] {
 			_ = unix.Close(int(fd))

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +20,7 @@ import (
 	"time"
 )
 
-// upgradesEnv overrides how often TestUpgradeUnderLoad replaces the program.
+// upgradesEnv overrides how often TestFault15Upgrades replaces the program.
 const upgradesEnv = "HEADGATE_UPGRADES"
 
 var tookOver = regexp.MustCompile(`upgrade: process (\d+) has taken over`)
@@ -52,9 +54,9 @@ type clients struct {
 	stop atomic.Bool
 	done sync.WaitGroup
 
-	answers atomic.Int64
-	mu      sync.Mutex
-	lost    []error
+	answers, connected atomic.Int64
+	mu                 sync.Mutex
+	lost               []error
 }
 
 const quickRequest = "GET /quick HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -78,6 +80,7 @@ func (f *clients) connection(n int) error {
 		return err
 	}
 	defer nc.Close()
+	f.connected.Add(1)
 	_ = nc.SetDeadline(time.Now().Add(patience))
 	c := newWireConn(nc)
 	for used, last := 0, time.Now(); used < n && !f.stop.Load(); used++ {
@@ -107,18 +110,19 @@ func (f *clients) end(t *testing.T) {
 	}
 }
 
-// TestUpgradeUnderLoad: the program is replaced again and again while clients come, stay and stream. Nobody is reset, the store goes from hand
+// TestFault15Upgrades: the program is replaced again and again while clients come, stay and stream. Nobody is reset, the store goes from hand
 // to hand, and each process ends when its last answer has.
-func TestUpgradeUnderLoad(t *testing.T) {
+func TestFault15Upgrades(t *testing.T) {
 	upgrades := 4
 	if n, err := strconv.Atoi(os.Getenv(upgradesEnv)); err == nil {
 		upgrades = n
 	}
 	slow, quick := newScripted(t), newUpstream(t, "quick", nil)
 	dir := t.TempDir()
-	c := startChild(t, dir, "run", "-c", childConfig(t, dir, fmt.Sprintf(
-		"[[routes]]\nid = \"slow\"\nuri = \"/slow\"\n[routes.upstream]\nnodes = { %q = 1 }\n"+
-			"[[routes]]\nid = \"quick\"\nuri = \"/quick\"\n[routes.upstream]\nnodes = { %q = 1 }\n", slow.addr, quick.addr)))
+	config, file := childConfigText(t, dir, twoRoutes(slow.addr, quick.addr)), filepath.Join(dir, "patient.toml")
+	// The stream lives as long as it takes to replace the program.
+	writeFile(t, file, strings.Replace(config, `drain_timeout = "5s"`, `drain_timeout = "10m"`, 1))
+	c := startChild(t, dir, "run", "-c", file)
 	gateway, admin := c.addr("gateway"), c.addr("admin")
 	streaming := dialWire(t, gateway)
 	if _, err := io.WriteString(streaming, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
@@ -127,11 +131,12 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	served := slow.next(t)
 	served.send(t, sseHead+chunk("data: first\n\n"))
 
-	load := &clients{addr: gateway}
-	for range 4 {
+	load, begun := &clients{addr: gateway}, time.Now()
+	for range 8 {
 		load.run(1)
-		load.run(1 << 30)
 	}
+	load.run(1 << 30)
+	load.run(1 << 30)
 	client := newClient(t)
 	for i := range upgrades {
 		before := load.answers.Load()
@@ -150,6 +155,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		eventually(t, "clients to be served", func() bool { return load.answers.Load() > before+20 })
 	}
 	load.end(t)
+	took := time.Since(begun)
 	served.send(t, chunk("data: last\n\n")+"0\r\n\r\n")
 	if res, body, err := streaming.read(); err != nil || res.StatusCode != 200 || body != "data: first\n\ndata: last\n\n" {
 		t.Errorf("the stream through the first process: %+v %q %v", res, body, err)
@@ -165,7 +171,58 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	if text := c.stderr.String(); strings.Contains(text, "cut off") || strings.Count(text, "has taken over") != upgrades {
 		t.Error("not every process ended well")
 	}
-	t.Logf("%d upgrades, %d requests, %d lost", upgrades, load.answers.Load(), len(load.lost))
+	t.Logf("F15: %d upgrades under %.0f new connections/s: %d connections, %d requests, %d lost, the stream through all of them whole",
+		upgrades, float64(load.connected.Load())/took.Seconds(), load.connected.Load(), load.answers.Load(), len(load.lost))
+}
+
+// TestSessionsSurviveUpgrade: a client resumes its TLS session with the process that has taken over, and with the one after it. The keys with which
+// that is done are neither in the environment of a process nor in its files nor in the log.
+func TestSessionsSurviveUpgrade(t *testing.T) {
+	cert, key, roots := ownPair(t, "gate.test")
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "cert.pem"), cert)
+	writeFile(t, filepath.Join(dir, "key.pem"), key)
+	c := startChild(t, dir, "run", "-c", childConfig(t, dir, "[gateway.tls]\nlisten = [\"127.0.0.1:0\"]\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n"))
+	gateway, cache := c.addr("gateway, TLS"), tls.NewLRUClientSessionCache(8)
+	resumes := func(version uint16) bool {
+		t.Helper()
+		nc, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", gateway, &tls.Config{
+			RootCAs: roots, ServerName: "gate.test", ClientSessionCache: cache, MinVersion: version, MaxVersion: version,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		_ = nc.SetDeadline(time.Now().Add(patience))
+		if res, _, err := newWireConn(nc).exchange(quickRequest); err != nil || res.StatusCode != 404 { // the ticket is behind the handshake
+			t.Fatal(res, err)
+		}
+		return nc.ConnectionState().DidResume
+	}
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		if resumes(version) || !resumes(version) {
+			t.Errorf("%s: sessions are not resumed at all", tls.VersionName(version))
+		}
+		for range 2 {
+			c.upgrade()
+			if !resumes(version) {
+				t.Errorf("%s: a session is not resumed with the new process", tls.VersionName(version))
+			}
+		}
+		cache = tls.NewLRUClientSessionCache(8)
+	}
+	pid, _ := c.latest()
+	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(environ, []byte("tickets")) || strings.Contains(c.stderr.String(), "tickets") || strings.Contains(c.stderr.String(), "cannot resume") {
+		t.Error("the keys of tickets show")
+	}
+	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	c.wait()
 }
 
 // TestUpgradeThatFails: a next version that does not come up changes nothing, whether it fails before or after it has had the store.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -29,12 +30,22 @@ const (
 type handover struct {
 	// Sockets are the settings that each inherited socket was opened for, see process.listener.
 	Sockets []string `json:"sockets"`
+	// State says that the predecessor knows sayState.
+	State bool `json:"state,omitempty"`
+}
+
+// legacy is what a successor gets besides sockets and store, so that clients do not notice the change. It is never written anywhere but to the
+// line between the two processes.
+type legacy struct {
+	// Tickets are the keys with which session tickets are opened, see snapshot.Tickets.
+	Tickets json.RawMessage `json:"tickets,omitempty"`
 }
 
 // What the two processes say to each other, a line each.
 const (
 	sayStore = "store" // the successor: let go of the store; the predecessor: it is yours
 	sayReady = "ready" // the successor: I serve
+	sayState = "state" // the successor: what is there to be known; the predecessor: a legacy, as JSON
 )
 
 // inheritance is what a process was given when it was started: sockets that listen already, from its predecessor or from systemd. The
@@ -44,6 +55,7 @@ type inheritance struct {
 	nameless []net.Listener            // from systemd; their addresses tell what they are for
 	line     net.Conn                  // to the predecessor, nil without one
 	replies  *bufio.Reader
+	state    bool // the predecessor has a legacy
 }
 
 // inherit looks at the environment, once, and takes out of it what is meant for this process alone.
@@ -78,7 +90,7 @@ func inherit() (*inheritance, error) {
 	if i.line, err = net.FileConn(f); err != nil {
 		return nil, fmt.Errorf("%s: %w", handoverEnv, err)
 	}
-	i.replies = bufio.NewReader(i.line)
+	i.replies, i.state = bufio.NewReader(i.line), h.State
 	return i, nil
 }
 
@@ -133,6 +145,26 @@ func (i *inheritance) takeStore() error {
 	default:
 		return fmt.Errorf("the process that is to be replaced says %q", strings.TrimSpace(reply))
 	}
+}
+
+var errLegacy = errors.New("the process that is to be replaced says of its state what is none")
+
+// takeState returns what the predecessor leaves, nothing without one or when it is gone. Errors show no byte of it.
+func (i *inheritance) takeState() (l legacy, err error) {
+	if !i.state {
+		return legacy{}, nil
+	}
+	if _, err := io.WriteString(i.line, sayState+"\n"); err != nil {
+		return legacy{}, nil
+	}
+	reply, err := i.replies.ReadBytes('\n')
+	if err != nil {
+		return legacy{}, nil
+	}
+	if json.Unmarshal(reply, &l) != nil {
+		return legacy{}, errLegacy
+	}
+	return l, nil
 }
 
 // ready tells the predecessor that this process serves, and closes what nobody asked for. It returns whether there was one.

@@ -30,11 +30,10 @@ import (
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
 	"headgate/proxy/offload"
-	"headgate/proxy/phase"
+	"headgate/proxy/overload"
 	"headgate/proxy/route"
 	"headgate/proxy/snapshot"
 	"headgate/proxy/upstream"
-	"headgate/proxy/vars"
 )
 
 // process is a running Headgate: every room, wired.
@@ -56,6 +55,7 @@ type process struct {
 	applier   *proxy.Applier
 	cache     *proxycache.Cache
 	log       *accesslog.Writer
+	memory    *overload.Process // nil without a limit
 	server    *proxy.Server
 	keys      atomic.Pointer[[]v3.Key]
 
@@ -100,6 +100,7 @@ func start(ctx context.Context, c *conf.Config, in *inheritance, logf func(forma
 	if err = p.listen(ctx, c, in); err != nil {
 		return nil, err
 	}
+	p.inheritState(in)
 	p.gauges()
 	p.serve()
 	return p, nil
@@ -207,56 +208,6 @@ func upstreamDefaults(c *conf.Config) (upstream.Defaults, error) {
 		}
 	}
 	return d, nil
-}
-
-func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server, error) {
-	format, err := vars.Compile(c.AccessLog.Format)
-	if err != nil {
-		return nil, fmt.Errorf("access_log.format: %w", err)
-	}
-	trusted, err := conf.ParsePrefixes(c.Gateway.TrustedAddresses)
-	if err != nil {
-		return nil, fmt.Errorf("gateway.trusted_addresses: %w", err)
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		return nil, err
-	}
-	g := c.Gateway
-	return proxy.NewServer(live, proxy.ServerOptions{
-		Settings: phase.Settings{
-			Version: version, APIVersion: c.Compat.APIVersion, Hostname: host, AlwaysUpstreamStatus: g.ShowUpstreamStatus,
-			MaxHeldBody: g.MaxHeldBody.Int(), MaxPostArgs: g.MaxPostArgsSize.Int(), HTTPSPort: httpsPort(c),
-		},
-		MaxHead: g.MaxHeaderSize.Int(), MaxLines: g.MaxHeaders, MaxBody: int64(g.MaxBodySize), BodyBuffer: g.BodyBuffer.Int(),
-		HeadTimeout: g.HeaderTimeout.Std(), BodyTimeout: g.BodyTimeout.Std(), IdleTimeout: g.IdleTimeout.Std(),
-		WriteTimeout: g.WriteTimeout.Std(), MaxConnections: g.MaxConnections,
-		TLS: listenerOptions(c), Server: serverHeader(c), Trusted: trusted, TrimSlash: g.DeleteURITailSlash,
-		KeepSlash: g.MatchURIEncodedSlash, Servlet: g.NormalizeURILikeServlet, RawTarget: c.Compat.On(conf.UpstreamRawPath), Charset: c.Compat.On(conf.ResponseCharset),
-		PassNamed:        c.Compat.On(conf.ConnectionNamedHeaders),
-		KeepForwardedFor: c.Compat.On(conf.ForwardedForFromAnyone) && len(trusted) == 0,
-		Lenient:          lenient(c),
-		UpgradeLifetime:  c.Upstream.UpgradeLifetime.Std(),
-		Log:              p.log, Format: format, ShowSecrets: !c.AccessLog.MaskSecrets, Meter: p.meter, Errorf: p.logf,
-	}), nil
-}
-
-// lenient is what the operator has switched off of gateway.strict.
-func lenient(c *conf.Config) proxy.Lenient {
-	s := &c.Gateway.Strict
-	return proxy.Lenient{
-		BareLF: !s.BareLF, FoldedLines: !s.FoldedLines, ControlBytes: !s.ControlBytes, RepeatedLength: !s.RepeatedLength,
-		LineSpaces: !s.LineSpaces, Fragments: !s.Fragments, Methods: !s.Methods, Trace: !s.Trace,
-		Expectations: !s.Expectations, Underscores: !c.DropsUnderscores(),
-	}
-}
-
-// serverHeader: in the compatible mode the gateway shows itself as APISIX, as long as the operator has not chosen a name.
-func serverHeader(c *conf.Config) string {
-	if c.Compat.On(conf.APISIXServerHeader) && c.Gateway.ServerHeader == conf.Default().Gateway.ServerHeader {
-		return "APISIX/" + c.Compat.APIVersion
-	}
-	return c.Gateway.ServerHeader
 }
 
 // connectFailed logs connections that could not be made, at most one line a second for each endpoint.
@@ -465,6 +416,9 @@ func (p *process) stop(ctx context.Context) {
 		p.server.Drain(ctx, 0)
 	}
 	p.serving.Wait()
+	if p.memory != nil {
+		p.memory.Close()
+	}
 	if p.applier != nil {
 		p.applier.Close()
 	}

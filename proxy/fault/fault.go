@@ -80,6 +80,8 @@ var (
 	// EndpointsBusy: every endpoint has as much under way as it may, and the queue is full or was waited in for too long.
 	EndpointsBusy    = &Fault{"endpoints_busy", Gateway, 503, Never}
 	NoUpstreamSocket = &Fault{"no_upstream_socket", Gateway, 503, Never}
+	// Overloaded: the process has nearly all of the memory that it may have.
+	Overloaded = &Fault{"overloaded", Gateway, 503, Never}
 )
 
 // Faults of an attempt.
@@ -115,8 +117,9 @@ func All() []*Fault {
 	return []*Fault{
 		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
 		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, RefusedNode, AllTried, RetryDeadline,
-		Quarantined, Panic, EndpointsBusy, NoUpstreamSocket,
-		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, TLSExpired, TLSWrongName, TLSUntrusted, TLSVersion, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
+		Quarantined, Panic, EndpointsBusy, NoUpstreamSocket, Overloaded,
+		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, TLSExpired, TLSWrongName, TLSUntrusted, TLSVersion, SendFailed, SendTimeout,
+		ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
 		BadBody, ReadTimeout, FirstContentTimeout, TotalTimeout,
 	}
 }

@@ -39,6 +39,10 @@ const (
 	Quarantine          = OwnPrefix + "quarantine_until_seconds"
 	DNSResolutions      = OwnPrefix + "dns_resolutions_total"
 	DNSOldestAnswer     = OwnPrefix + "dns_oldest_answer_seconds"
+	OverloadLevel       = OwnPrefix + "overload_level"
+	MemoryLimit         = OwnPrefix + "memory_limit_bytes"
+	MemoryUsed          = OwnPrefix + "memory_used_bytes"
+	ConnectionsShed     = OwnPrefix + "connections_shed_total"
 )
 
 // LatencyBuckets returns the upper bounds of the latency histograms in milliseconds (contract section 5). The caller owns the slice.
@@ -86,6 +90,10 @@ func known() []description {
 		{BreakerForced, counterKind, "Requests that went to a broken branch or endpoint because no other was left."},
 		{Quarantine, gaugeKind, "When a quarantine ends, in seconds since 1970; one series for each in force."},
 		{DNSResolutions, counterKind, "Questions for the addresses of nodes (resolver nodes or discovery) by result: ok, not_found, timeout, failed."},
+		{OverloadLevel, gaugeKind, "How much the gateway gives way because of its memory: 0 not at all, 1 connections end with their answers, 2 new requests are refused."},
+		{MemoryLimit, gaugeKind, "Bytes of memory that the process may have; 0 when nobody limits it."},
+		{MemoryUsed, gaugeKind, "Bytes of memory in use, garbage included that has not been found yet; 0 when nobody limits it."},
+		{ConnectionsShed, counterKind, "Client connections that had to go, by reason: full and per_client were refused, idle and memory had been idle for longest."},
 		{DNSOldestAnswer, gaugeKind, "Age in seconds of the oldest answer about names of nodes that is in use."},
 	}
 }

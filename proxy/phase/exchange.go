@@ -8,6 +8,7 @@ import (
 	"headgate/proxy/expr"
 	"headgate/proxy/fault"
 	"headgate/proxy/netpoll"
+	"headgate/proxy/overload"
 	"headgate/proxy/route"
 )
 
@@ -84,6 +85,8 @@ type Settings struct {
 	HTTPSPort uint16
 	// MaxHeldBody is the longest request body in bytes that is held in memory for a plugin which needs it whole.
 	MaxHeldBody int
+	// Memory is asked before a held body gets more room; nil when there is no limit.
+	Memory *overload.Monitor
 	// MaxPostArgs is the longest body in bytes in which post_arg variables are looked for; 0 leaves it at what the body room bears.
 	MaxPostArgs int
 }

@@ -81,7 +81,11 @@ func (x *Exchange) TryHold(limit int) bool {
 					return x.broken(err)
 				}
 			}
-			next := make([]byte, len(b), min(max(2*int64(len(b)), firstHold), most))
+			room := min(max(2*int64(len(b)), firstHold), most)
+			if !x.settings.Memory.Take(int(room), len(b) >= maxKept) {
+				return x.broken(fault.Overloaded)
+			}
+			next := make([]byte, len(b), room)
 			copy(next, b)
 			b = next
 		}

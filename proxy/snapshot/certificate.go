@@ -150,7 +150,7 @@ func expense(c *tls.Certificate) int {
 }
 
 // configure makes the configurations under which the names of c are served.
-func (c *Certificate) configure(o TLSOptions, tickets *tls.Config, pairs []tls.Certificate, versions []string) {
+func (c *Certificate) configure(o TLSOptions, tickets *Tickets, pairs []tls.Certificate, versions []string) {
 	base := &tls.Config{
 		MinVersion:             max(o.MinVersion, tls.VersionTLS12),
 		NextProtos:             o.Protocols,
@@ -221,15 +221,15 @@ func (c *Certificate) identity(pairs []tls.Certificate) []byte {
 	return h.Sum(nil)
 }
 
-// limitTickets makes sessions of cfg resumable under an equal identity only. Their keys, which tickets draws and replaces by itself, are
-// the same for all: with them alone, a client that has proved itself for one name could resume its session under another.
-func limitTickets(cfg, tickets *tls.Config, identity []byte) {
+// limitTickets makes sessions of cfg resumable under an equal identity only. The keys of tickets
+// are the same for all: with them alone, a client that has proved itself for one name could resume its session under another.
+func limitTickets(cfg *tls.Config, tickets *Tickets, identity []byte) {
 	cfg.WrapSession = func(cs tls.ConnectionState, s *tls.SessionState) ([]byte, error) {
 		s.Extra = append(s.Extra, identity)
-		return tickets.EncryptTicket(cs, s)
+		return tickets.encrypt(cs, s)
 	}
 	cfg.UnwrapSession = func(ticket []byte, cs tls.ConnectionState) (*tls.SessionState, error) {
-		s, err := tickets.DecryptTicket(ticket, cs)
+		s, err := tickets.decrypt(ticket, cs)
 		if s == nil || err != nil {
 			return nil, err
 		}
@@ -250,7 +250,7 @@ type certificates struct {
 	fallback    *Certificate
 }
 
-func newCertificates(o TLSOptions, tickets *tls.Config) certificates {
+func newCertificates(o TLSOptions, tickets *Tickets) certificates {
 	cs := certificates{exact: newTrie[[]*Certificate](), wild: newTrie[[]*Certificate]()}
 	if o.Default != nil {
 		cs.fallback = &Certificate{}

@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -61,7 +60,7 @@ type Compiler struct {
 
 	certs        map[string]*Certificate // by the key of the document
 	certificates certificates
-	tickets      *tls.Config // draws the keys of session tickets
+	tickets      *Tickets
 }
 
 type kind struct {
@@ -83,6 +82,9 @@ type shared struct {
 	replaced bool
 }
 
+// Tickets are the keys of the session tickets that clients get.
+func (c *Compiler) Tickets() *Tickets { return c.tickets }
+
 // NewCompiler returns a compiler whose first snapshot, an empty one, is live.
 func NewCompiler(live *Live, opt Options) (*Compiler, error) {
 	c := &Compiler{
@@ -90,7 +92,7 @@ func NewCompiler(live *Live, opt Options) (*Compiler, error) {
 		routes: map[string]*Route{}, names: map[string]int{}, hidden: map[string]*Route{}, upstreams: map[string]*shared{},
 		deps: map[string][]string{}, users: map[string]map[string]bool{}, left: map[string][]byte{}, state: map[string]map[string]any{},
 		consumers: map[string]*consumer{}, groups: map[string]*group{}, folders: map[string]map[string]bool{},
-		table: route.New[*Route](opt.Mode), registry: newRegistry(), certs: map[string]*Certificate{}, tickets: &tls.Config{},
+		table: route.New[*Route](opt.Mode), registry: newRegistry(), certs: map[string]*Certificate{}, tickets: newTickets(),
 	}
 	c.certificates = newCertificates(opt.TLS, c.tickets)
 	if opt.LookupEnv == nil {

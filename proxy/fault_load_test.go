@@ -1,0 +1,328 @@
+package proxy
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"headgate/proxy/meter"
+	"headgate/proxy/phase"
+)
+
+// amount is how many of something a test makes: env says another number than usual.
+func amount(env string, usual int) int {
+	if n, err := strconv.Atoi(os.Getenv(env)); err == nil && n > 0 {
+		return n
+	}
+	if raceEnabled {
+		return usual / 4
+	}
+	return usual
+}
+
+// steady are clients that never stop asking, over connections that they keep.
+type steady struct {
+	dial func() (net.Conn, error)
+	stop atomic.Bool
+	done sync.WaitGroup
+
+	answers atomic.Int64
+	mu      sync.Mutex
+	took    []time.Duration
+	failed  []error
+}
+
+func (r *gateRig) steady(n int, dial func() (net.Conn, error)) *steady {
+	s := &steady{dial: dial}
+	for range n {
+		s.done.Go(func() {
+			if err := s.ask(); err != nil {
+				s.mu.Lock()
+				defer s.mu.Unlock()
+				s.failed = append(s.failed, err)
+			}
+		})
+	}
+	r.t.Cleanup(func() { // when the test has ended early
+		s.stop.Store(true)
+		s.done.Wait()
+	})
+	return s
+}
+
+func (s *steady) ask() error {
+	c, err := s.dial()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	in := bufio.NewReader(c)
+	for !s.stop.Load() {
+		begun := time.Now()
+		_ = c.SetDeadline(begun.Add(patience))
+		if _, err := io.WriteString(c, get); err != nil {
+			return err
+		}
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			return err
+		}
+		body, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != http.StatusOK || string(body) != "ok" {
+			return fmt.Errorf("answer %d %q: %w", res.StatusCode, body, err)
+		}
+		s.answers.Add(1)
+		s.mu.Lock()
+		s.took = append(s.took, time.Since(begun))
+		s.mu.Unlock()
+	}
+	return nil
+}
+
+// more waits for n more answers.
+func (s *steady) more(r *gateRig, n int64) {
+	r.t.Helper()
+	before := s.answers.Load()
+	r.eventually("clients to be served", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.answers.Load() >= before+n || len(s.failed) > 0
+	})
+}
+
+// p99 is the 99th percentile of how long answers took since the last call.
+func (s *steady) p99() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.took
+	s.took = nil
+	if len(list) == 0 {
+		return 0
+	}
+	slices.Sort(list)
+	return list[len(list)*99/100]
+}
+
+// end stops them and returns how many did not get all that they asked for.
+func (s *steady) end(t *testing.T) int {
+	t.Helper()
+	s.stop.Store(true)
+	s.done.Wait()
+	if len(s.failed) > 0 {
+		t.Errorf("%d clients beside failed, the first: %v", len(s.failed), s.failed[0])
+	}
+	return len(s.failed)
+}
+
+func dialer(network, addr string) func() (net.Conn, error) {
+	return func() (net.Conn, error) { return net.DialTimeout(network, addr, patience) }
+}
+
+// TestFault29Handshakes: thousands come back at once. No more handshakes are under way than may be, all succeed, and whoever is connected is
+// served on.
+func TestFault29Handshakes(t *testing.T) {
+	const limit, crowd = 64, 512
+	total := amount("HEADGATE_HANDSHAKES", 2000)
+	o := defaults()
+	o.TLS.MaxHandshakes, o.TLS.HandshakeTimeout = limit, patience
+	r := newSecureGate(t, o)
+	r.to(newBackend(t, says(ok200)).addr)
+	r.put("ssls/1", r.ca.ssl("a.test"))
+	beside := r.steady(4, dialer("tcp", r.gateRig.addr))
+	beside.more(r.gateRig, 1000)
+	before := beside.p99()
+
+	var left, made, most atomic.Int64
+	left.Store(int64(total))
+	begun := time.Now()
+	var all sync.WaitGroup
+	for range crowd {
+		all.Go(func() {
+			for left.Add(-1) >= 0 {
+				c, err := tls.Dial("tcp", r.addr, r.config("a.test"))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_ = c.Close()
+				made.Add(1)
+				most.Store(max(most.Load(), int64(r.tls.gate.under())))
+			}
+		})
+	}
+	all.Wait()
+	took := time.Since(begun)
+	during := beside.p99()
+	beside.more(r.gateRig, 10)
+	lost := beside.end(t)
+	r.eventually("no handshake is left", func() bool { return r.tls.gate.under() == 0 })
+	if made.Load() != int64(total) || most.Load() > limit || r.handshakes("failed") > 0 {
+		t.Errorf("%d of %d handshakes, at most %d at once, %v failed", made.Load(), total, most.Load(), r.handshakes("failed"))
+	}
+	t.Logf("F29: %d of %d handshakes of %d clients at once, at most %d of %d under way, %.0f/s; beside them %d of %d requests lost, p99 %v before and %v during",
+		made.Load(), total, crowd, most.Load(), limit, float64(total)/took.Seconds(), lost, beside.answers.Load(), before.Round(time.Microsecond), during.Round(time.Microsecond))
+}
+
+// TestFault30Panics: plugins panic in every phase, of whole and of streamed answers. Each costs its own request and nothing else.
+func TestFault30Panics(t *testing.T) {
+	const total = 1000
+	r := newGate(t, defaults())
+	up := newBackend(t, func(c net.Conn, m message) bool {
+		answer := ok200
+		if strings.HasPrefix(m.target, "/streamed") {
+			answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20000\r\n" + strings.Repeat("x", 0x20000) + "\r\n0\r\n\r\n"
+		}
+		_, err := io.WriteString(c, answer)
+		return err == nil
+	})
+	asks := func(x *phase.Exchange, where string) {
+		if at, _ := x.Request.Header.Get("X-Panic"); string(at) == where {
+			panic("of a plugin, at " + where)
+		}
+	}
+	verdict := func(where string) func(*phase.Exchange) phase.Verdict {
+		return func(x *phase.Exchange) phase.Verdict { asks(x, where); return phase.Continue }
+	}
+	r.rewrite, r.access, r.send = verdict("rewrite"), verdict("access"), verdict("send")
+	r.response = func(x *phase.Exchange) { asks(x, "response") }
+	r.receive = func(x *phase.Exchange, _ []phase.Field) { asks(x, "receive") }
+	r.done = func(x *phase.Exchange) { asks(x, "done") }
+	r.chunk = func(x *phase.Exchange, p []byte, last bool) ([]byte, error) {
+		asks(x, "chunk")
+		if last {
+			asks(x, "last")
+		}
+		return p, nil
+	}
+	doc := func(uri string) string {
+		return `{"uri":"` + uri + `","plugins":` + pluginSet([]string{"probe", "chunker"}) + `,"upstream":{"nodes":{"` + up.addr + `":1}}}`
+	}
+	r.put("routes/whole", doc("/whole"), "routes/streamed", doc("/streamed"), "routes/x", doc("/x"))
+	beside := r.steady(4, dialer("tcp", r.addr))
+	beside.more(r, 100)
+
+	where := []string{"rewrite", "access", "send", "receive", "response", "chunk", "last", "done"}
+	failed, cut := 0, 0
+	for i := range total {
+		at, path := where[i%len(where)], "/whole"
+		if i/len(where)%2 == 1 {
+			path = "/streamed"
+		}
+		c, err := net.DialTimeout("tcp", r.addr, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(patience))
+		in := newClient(r, t, c)
+		in.say("GET " + path + " HTTP/1.1\r\nHost: a\r\nX-Panic: " + at + "\r\n\r\n")
+		res, body, err := in.reply("GET")
+		switch {
+		case at == "done": // the client has its answer by then
+			if err != nil || res.StatusCode != 200 {
+				t.Errorf("%s at %s: %v, %v", path, at, res, err)
+			}
+			failed++
+		case res == nil:
+			t.Errorf("%s at %s: %v", path, at, err)
+		case err == nil && res.StatusCode == 500:
+			failed++
+		case err != nil && res.StatusCode == 200 && path == "/streamed":
+			cut++
+		default:
+			t.Errorf("%s at %s: %d %q, %v", path, at, res.StatusCode, body, err)
+		}
+		_ = c.Close()
+	}
+	beside.more(r, 100)
+	lost := beside.end(t)
+	r.eventually("all is as before", func() bool {
+		open, idle := r.hub.Connections()
+		return r.open.Load() == 0 && r.busy.Load() == 0 && open == idle
+	})
+	r.unpinned()
+	counted := r.count(meter.Panics)
+	if counted != total || failed+cut != total || cut == 0 {
+		t.Errorf("%v counted, %d answered with an error, %d cut", counted, failed, cut)
+	}
+	t.Logf("F30: %d panics, %v counted, %d requests failed and %d answers cut; beside them %d of %d requests lost; connections and snapshots back to none",
+		total, counted, failed, cut, lost, beside.answers.Load())
+}
+
+// TestFaultSlowClients (section 4.1, slowloris): thousands that send a byte of a head, half a body or no handshake at all are waited for beside
+// others, who do not notice.
+func TestFaultSlowClients(t *testing.T) {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	total := min(amount("HEADGATE_SLOW_CLIENTS", 5000), int(min(files.Cur, 1<<20)-500)/2)
+	r := newSecureGate(t, defaults())
+	r.to(newBackend(t, says(ok200)).addr)
+	r.put("ssls/1", r.ca.ssl("a.test"))
+	beside := r.steady(4, dialer("tcp", r.gateRig.addr))
+	beside.more(r.gateRig, 1000)
+	before := beside.p99()
+	kinds := []struct {
+		addr, says string
+	}{
+		{r.gateRig.addr, "GET /slow HTTP/1.1\r\nHost: a\r\nX-Slow"},
+		{r.gateRig.addr, "POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf"},
+		{r.gateRig.addr, ""},
+		{r.addr, ""},
+		{r.addr, "\x16\x03\x01\x02\x00\x01"},
+	}
+	clients := make([]net.Conn, 0, total)
+	defer func() {
+		for _, c := range clients {
+			_ = c.Close()
+		}
+	}()
+	for i := range total {
+		k := kinds[i%len(kinds)]
+		c, err := net.DialTimeout("tcp", k.addr, patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clients = append(clients, c)
+		if _, err := io.WriteString(c, k.says); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Those that have not shaken hands give way to each other.
+	r.eventually("the others are there", func() bool { return r.Server.open.Load() >= int64(total/len(kinds)*3+4) })
+	_ = beside.p99()
+	beside.more(r.gateRig, 1000)
+	during := beside.p99()
+	secure, err := r.try(r.config("a.test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	newClient(r.gateRig, t, secure).say(get).want("GET", 200, "ok")
+	_ = secure.Close()
+	for i, c := range clients { // those whose turn it is drip on
+		if says := kinds[i%len(kinds)].says; strings.HasPrefix(says, "GET") || strings.HasPrefix(says, "POST") {
+			if _, err := io.WriteString(c, "x"); err != nil {
+				t.Fatalf("client %d has been cut off: %v", i, err)
+			}
+		}
+	}
+	lost := beside.end(t)
+	for _, c := range clients {
+		_ = c.Close()
+	}
+	r.eventually("they are gone", func() bool { return r.Server.open.Load() == 0 && r.tls.gate.under() == 0 })
+	t.Logf("slow clients: %d at once; beside them %d of %d requests lost, p99 %v before and %v during", total, lost, beside.answers.Load(),
+		before.Round(time.Microsecond), during.Round(time.Microsecond))
+}
