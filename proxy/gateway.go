@@ -12,6 +12,7 @@ import (
 	"headgate/proxy/fault"
 	"headgate/proxy/meter"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/wire"
 	"headgate/proxy/route"
 	"headgate/proxy/snapshot"
 	"headgate/proxy/vars"
@@ -104,7 +105,7 @@ func (x *exchange) request() phase.Verdict {
 		x.Fail(x.Request.Broken)
 		return phase.Stop
 	}
-	if !ok {
+	if !ok || x.g.edge.unmatched(x) {
 		return x.unrouted(global)
 	}
 	x.route, x.Route = r, &r.Route
@@ -257,7 +258,7 @@ func (x *exchange) write() {
 	}
 	out.SetStatusCode(r.Status)
 	for _, f := range r.Header.Fields() {
-		if !framesResponse(f.Name) {
+		if !framesResponse(f.Name) || x.announces(f) {
 			h.AddBytesKV(f.Name, f.Value)
 		}
 	}
@@ -314,6 +315,20 @@ func framesResponse(name []byte) bool {
 		return phase.EqualName(name, "transfer-encoding")
 	}
 	return false
+}
+
+// announces says that f is a Trailer line that can go on as it came. No trailers follow it: fasthttp would take the lines that it names out
+// of the head for them, so it names none that are there.
+func (x *exchange) announces(f phase.Field) bool {
+	if x.Request.HTTP2 || !phase.EqualName(f.Name, "trailer") || wire.HasToken(f.Value, "server") {
+		return false
+	}
+	for _, other := range x.Response.Header.Fields() {
+		if wire.HasToken(f.Value, string(other.Name)) {
+			return false
+		}
+	}
+	return true
 }
 
 // Close ends the exchange: the done phase, the log line, the pin, the pool. fasthttp calls it exactly once, after the last byte or

@@ -348,6 +348,7 @@ var _ phase.Incoming = (*intake)(nil)
 // headScan finds the empty line that ends a head, in pieces as they come. It ends lines where lenient readers do, with or without a CR.
 type headScan struct {
 	begun bool // anything but line ends has come; those before a request do not count (RFC 9112 section 2.2)
+	lined bool // the first line is over
 	tail  uint8
 }
 
@@ -390,6 +391,6 @@ func (s *headScan) end(b []byte) int {
 			return -1
 		}
 		i += n + 1
-		s.tail = tailLF
+		s.tail, s.lined = tailLF, true
 	}
 }

@@ -58,6 +58,13 @@ type ServerOptions struct {
 	KeepSlash, Servlet bool
 	// PassNamed passes on the lines that Connection names, which RFC 9110 section 7.6.1 forbids.
 	PassNamed bool
+	// PassHops passes on Proxy-*, Trailer and HTTP2-Settings, which the same section forbids.
+	PassHops bool
+	// NginxHeadLimits refuses request lines above 8 KiB with 414, and header lines above 8 KiB and all that is beyond MaxHead and MaxLines
+	// with 400.
+	NginxHeadLimits bool
+	// ShortRest lets no star of a route stand for more than 6 KiB of a path.
+	ShortRest bool
 	// Charset names UTF-8 as the charset of text answers that name none.
 	Charset bool
 	// Log takes the access log, nil for none; Format makes its lines.
@@ -94,7 +101,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	}
 	g := &Gateway{
 		live: live, settings: o.Settings, server: []byte(o.Server), charset: o.Charset, buffer: o.BodyBuffer, lifetime: o.UpgradeLifetime, errorf: o.Errorf,
-		edge: edge{maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed},
+		edge: edge{maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed, passHops: o.PassHops, nginxLimits: o.NginxHeadLimits, shortRest: o.ShortRest},
 
 		requests: o.Meter.Counter(meter.Requests),
 		panics:   o.Meter.Counter(meter.Panics),
@@ -240,10 +247,13 @@ func bodyTime(pause time.Duration, n int64) time.Duration {
 
 // refuse answers a request that fasthttp could not read.
 func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error) {
-	f := unreadable(err)
-	if c := edgeConnOf(ctx.Conn()); c != nil && !c.heard { // it has asked for nothing, so it gets no answer
+	f, c := unreadable(err), edgeConnOf(ctx.Conn())
+	if c != nil && !c.heard { // it has asked for nothing, so it gets no answer
 		_ = c.Close()
 		return
+	}
+	if f == fault.HeadTooLarge {
+		f = g.edge.tooLarge(c != nil && !c.in.scan.lined)
 	}
 	x := g.acquire(ctx)
 	defer x.recovered()

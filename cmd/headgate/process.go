@@ -176,7 +176,7 @@ func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed 
 	compiler, err := snapshot.NewCompiler(live, snapshot.Options{
 		Kinds: plugins.List(o), Hub: hub, Meter: m, Defaults: defaults, Mode: mode,
 		CountAll: !c.Compat.On(conf.CountOnlyWithPlugin), Inert: c.Compat.AcceptInert, LookupEnv: os.LookupEnv, TLS: certificates,
-		GlobalTwinsStop: c.Compat.On(conf.GlobalTwinsStop),
+		GlobalTwinsStop: c.Compat.On(conf.GlobalTwinsStop), BareNodeHost: c.Compat.On(conf.SplitHostWithoutPort),
 	})
 	if err != nil {
 		hub.Close()
@@ -192,6 +192,11 @@ func upstreamDefaults(c *conf.Config) (upstream.Defaults, error) {
 		Pool:    upstream.PoolOptions{Size: u.KeepaliveSize, IdleTimeout: u.KeepaliveIdle.Std(), MaxRequests: u.KeepaliveRequests, MaxAge: u.KeepaliveAge.Std()},
 		TLS:     upstream.TLSOptions{Verify: u.TLSVerify && !c.Compat.On(conf.UnverifiedUpstreamTLS)},
 		MaxHead: u.MaxResponseHeader.Int(), RetryBudget: u.RetryBudget,
+		Lines: upstream.AnswerLines{
+			PassHops: c.Compat.On(conf.HopHeaders), PassNamed: c.Compat.On(conf.ConnectionNamedHeaders), EndAccel: c.Compat.On(conf.AccelHeadersEnd),
+		},
+		NoteUnmade: c.Compat.On(conf.UnmadeAttemptStatus), KeepUnknownTypes: c.Compat.On(conf.UnknownBalancers),
+		KeepUnservedSchemes: c.Compat.On(conf.UnservedSchemes),
 	}
 	if u.CAFile != "" {
 		pem, err := os.ReadFile(u.CAFile)
@@ -230,7 +235,7 @@ func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server,
 		WriteTimeout: g.WriteTimeout.Std(), MaxConnections: g.MaxConnections,
 		TLS: listenerOptions(c), Server: serverHeader(c), Trusted: trusted, TrimSlash: g.DeleteURITailSlash,
 		KeepSlash: g.MatchURIEncodedSlash, Servlet: g.NormalizeURILikeServlet, RawTarget: c.Compat.On(conf.UpstreamRawPath), Charset: c.Compat.On(conf.ResponseCharset),
-		PassNamed:        c.Compat.On(conf.ConnectionNamedHeaders),
+		PassNamed: c.Compat.On(conf.ConnectionNamedHeaders), PassHops: c.Compat.On(conf.HopHeaders), NginxHeadLimits: c.Compat.On(conf.NginxHeadLimits), ShortRest: c.Compat.On(conf.LongRestUnmatched),
 		KeepForwardedFor: c.Compat.On(conf.ForwardedForFromAnyone) && len(trusted) == 0,
 		UpgradeLifetime:  c.Upstream.UpgradeLifetime.Std(),
 		Log:              p.log, Format: format, Meter: p.meter, Errorf: p.logf,

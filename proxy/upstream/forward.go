@@ -16,12 +16,15 @@ const (
 )
 
 // Forward sends the exchange and fills in its Response. It is the only retry loop of the house (contract section 3.2): another
-// endpoint is tried when nothing was sent, or when the method may be repeated; never the same endpoint twice, never once the head of an
-// answer was there. The fault of the last attempt is returned when none succeeded.
+// endpoint is tried when nothing was sent, or when the method may be repeated; never the same endpoint twice unless it is the only one, never
+// once the head of an answer was there. The fault of the last attempt is returned when none succeeded.
 func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 	u = u.settled(x) // one set of nodes for the whole exchange
-	if len(u.nodes) == 0 {
+	switch {
+	case len(u.nodes) == 0:
 		return fault.NoEndpoint
+	case u.refused != nil:
+		return u.refused
 	}
 	tried := &x.Attempts.Tried
 	tried.Reset()
@@ -35,8 +38,12 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 		u.budget.earn()
 	}
 	for try, next := 0, -1; ; try++ {
+		if try > 0 && len(u.nodes) == 1 {
+			tried.Reset()
+		}
 		n, f := u.admitted(x, key, next)
 		if f != nil {
+			x.Attempts.Unmade = u.noteUnmade && f == fault.AllTried && try > 0
 			return f
 		}
 		x.Attempts.Addr, x.Attempts.Node, x.Attempts.NodePort = n.addr, n.Host, n.Port
@@ -76,6 +83,7 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 			return f
 		case u.retryTimeout > 0 && x.Elapsed()-start >= u.retryTimeout:
 			u.gaveUp(n, f)
+			x.Attempts.Unmade = u.noteUnmade
 			return fault.RetryDeadline
 		}
 		u.failed(n, f)
@@ -229,7 +237,7 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 			}
 			continue
 		}
-		h, f = parseHead(in[:end], isHead, &x.Response.Header)
+		h, f = parseHead(in[:end], isHead, &x.Response.Header, u.lines)
 		if f != nil || h.status >= 200 || agrees(&x.Request, in[:end], h) {
 			return h, end, read, f
 		}
