@@ -47,6 +47,7 @@ type Compat struct {
 	UnknownBalancers       Toggle `toml:"unknown_balancers"`
 	UnservedSchemes        Toggle `toml:"unserved_schemes"`
 	SplitHostWithoutPort   Toggle `toml:"split_host_without_port"`
+	RealIPFromLoopback     Toggle `toml:"real_ip_from_loopback"`
 
 	// AcceptInert names plugins that APISIX has and Headgate has not: documents that use them are stored, and the plugins do not run.
 	AcceptInert []string `toml:"accept_inert"`
@@ -101,6 +102,8 @@ const (
 	UnservedSchemes Switch = "unserved_schemes"
 	// SplitHostWithoutPort leaves the port out of the Host of pass_host "node" in http upstreams that stand in traffic-split.
 	SplitHostWithoutPort Switch = "split_host_without_port"
+	// RealIPFromLoopback believes the X-Real-IP of 127.0.0.1, whose other forwarding headers are believed no more than anybody's.
+	RealIPFromLoopback Switch = "real_ip_from_loopback"
 )
 
 // Switches lists every Switch, in the order of the file.
@@ -109,7 +112,7 @@ func Switches() []Switch {
 		UpstreamRawPath, ForwardedForFromAnyone, UnverifiedUpstreamTLS, SSLKeyMismatch, HTMLErrorPages, ConnectionNamedHeaders,
 		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader, GlobalTwinsStop, BreakerNoRetryAfter, UndiscoveredUpstreams, RefusedNodes,
 		HopHeaders, AccelHeadersEnd, NginxHeadLimits, LongRestUnmatched, UnmadeAttemptStatus, UnknownBalancers, UnservedSchemes,
-		SplitHostWithoutPort,
+		SplitHostWithoutPort, RealIPFromLoopback,
 	}
 }
 
@@ -168,6 +171,8 @@ func (c Compat) toggle(s Switch) Toggle {
 		return c.UnservedSchemes
 	case SplitHostWithoutPort:
 		return c.SplitHostWithoutPort
+	case RealIPFromLoopback:
+		return c.RealIPFromLoopback
 	}
 	return ToggleOff
 }

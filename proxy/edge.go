@@ -19,6 +19,8 @@ type edge struct {
 	maxBody  int64
 	// trusted are the peers whose X-Real-IP and X-Forwarded-* are believed.
 	trusted []netip.Prefix
+	// realIPFrom are the peers whose X-Real-IP is believed, and nothing else unless they are trusted as well.
+	realIPFrom []netip.Prefix
 	// keepVia keeps the X-Forwarded-For of a peer that is not trusted, with the peer's own address behind it.
 	keepVia bool
 	// trimSlash takes one trailing slash off the path before it is matched.

@@ -185,6 +185,10 @@ func TestForwardedLines(t *testing.T) {
 			own("127.0.0.1", "127.0.0.1", "a", "{port}")},
 		{"untrusted, list kept", func(o *ServerOptions) { o.KeepForwardedFor = true }, "Host: a\r\n" + spoof,
 			own("127.0.0.1", "198.51.100.1, 203.0.113.7, 127.0.0.1", "a", "{port}")},
+		{"X-Real-IP alone is believed", func(o *ServerOptions) { o.RealIPFrom = everybody }, "Host: a\r\n" + spoof,
+			own("203.0.113.7", "203.0.113.7", "a", "{port}")},
+		{"X-Real-IP of somebody else alone is believed", func(o *ServerOptions) { o.RealIPFrom = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} },
+			"Host: a\r\n" + spoof, own("127.0.0.1", "127.0.0.1", "a", "{port}")},
 		{"trusted", func(o *ServerOptions) { o.Trusted = everybody }, "Host: a\r\n" + spoof, []string{
 			"X-Forwarded-Prefix: /p", "X-Real-IP: 203.0.113.7", "X-Forwarded-For: 198.51.100.1, 203.0.113.7, 203.0.113.7",
 			"X-Forwarded-Proto: https", "X-Forwarded-Host: shop.example", "X-Forwarded-Port: 443",

@@ -78,6 +78,7 @@ func (g *Gateway) Handle(ctx *fasthttp.RequestCtx) {
 	if f := g.edge.read(ctx, x); f != nil {
 		ctx.SetConnectionClose() // where this request ends is not certain
 		x.Fail(f)
+		x.sign()
 		x.write()
 		return
 	}
@@ -86,6 +87,7 @@ func (g *Gateway) Handle(ctx *fasthttp.RequestCtx) {
 		x.forward()
 	}
 	x.dropBody()
+	x.sign()
 	x.Respond()
 	x.write()
 }
@@ -196,7 +198,8 @@ func (x *exchange) forward() {
 		}
 		x.Receive(mine)
 	}
-	if s := x.Response.Status; x.Attempts.Count > 0 && (s >= 500 || x.g.settings.AlwaysUpstreamStatus) {
+	asked := x.Attempts.Count > 0 && f != fault.UnknownNode && f != fault.RefusedNode // else there was nobody to be asked
+	if s := x.Response.Status; asked && (s >= 500 || x.g.settings.AlwaysUpstreamStatus) {
 		x.Response.Header.Set(nameUpstreamStatus, x.Commit(x.Attempts.AppendStatuses(x.Arena())))
 	}
 }
@@ -241,6 +244,15 @@ func firstFault(a, b *fault.Fault) *fault.Fault {
 	return b
 }
 
+var nameServer = []byte("Server")
+
+// sign names the gateway in the answer, whoever made it. Plugins that work on answers may change that.
+func (x *exchange) sign() {
+	if len(x.g.server) > 0 {
+		x.Response.Header.Set(nameServer, x.g.server)
+	}
+}
+
 // write hands the response to fasthttp.
 func (x *exchange) write() {
 	r, out := &x.Response, &x.ctx.Response
@@ -261,9 +273,6 @@ func (x *exchange) write() {
 		if !framesResponse(f.Name) || x.announces(f) {
 			h.AddBytesKV(f.Name, f.Value)
 		}
-	}
-	if len(x.g.server) > 0 {
-		h.SetServerBytes(x.g.server)
 	}
 	if x.g.draining.Load() || x.incoming != nil && x.leftover() {
 		h.SetConnectionClose()
@@ -320,7 +329,7 @@ func framesResponse(name []byte) bool {
 // announces says that f is a Trailer line that can go on as it came. No trailers follow it: fasthttp would take the lines that it names out
 // of the head for them, so it names none that are there.
 func (x *exchange) announces(f phase.Field) bool {
-	if x.Request.HTTP2 || !phase.EqualName(f.Name, "trailer") || wire.HasToken(f.Value, "server") {
+	if !x.g.edge.passHops || x.Request.HTTP2 || !phase.EqualName(f.Name, "trailer") || wire.HasToken(f.Value, "server") {
 		return false
 	}
 	for _, other := range x.Response.Header.Fields() {
@@ -426,6 +435,7 @@ func (x *exchange) recovered() {
 	out.SetConnectionClose()
 	x.Response.Header.Reset()
 	x.Fail(fault.Panic)
+	x.sign()
 	x.write()
 }
 

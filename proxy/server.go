@@ -47,6 +47,8 @@ type ServerOptions struct {
 	Server string
 	// Trusted are the peers whose X-Real-IP and X-Forwarded-* are believed.
 	Trusted []netip.Prefix
+	// RealIPFrom are the peers whose X-Real-IP alone is believed.
+	RealIPFrom []netip.Prefix
 	// KeepForwardedFor passes on the X-Forwarded-For of a peer that is not trusted, with the peer's address behind it (contract section
 	// 3.5). It is not believed; but an upstream that reads the first address of the list believes the client.
 	KeepForwardedFor bool
@@ -101,7 +103,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	}
 	g := &Gateway{
 		live: live, settings: o.Settings, server: []byte(o.Server), charset: o.Charset, buffer: o.BodyBuffer, lifetime: o.UpgradeLifetime, errorf: o.Errorf,
-		edge: edge{maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed, passHops: o.PassHops, nginxLimits: o.NginxHeadLimits, shortRest: o.ShortRest},
+		edge: edge{maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, realIPFrom: o.RealIPFrom, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed, passHops: o.PassHops, nginxLimits: o.NginxHeadLimits, shortRest: o.ShortRest},
 
 		requests: o.Meter.Counter(meter.Requests),
 		panics:   o.Meter.Counter(meter.Panics),
@@ -265,6 +267,7 @@ func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error) {
 	_ = g.edge.lines(raw, x) // for the log line; the request is refused as it is
 	ctx.SetConnectionClose()
 	x.Fail(f)
+	x.sign()
 	x.write()
 }
 

@@ -237,17 +237,10 @@ func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server,
 		KeepSlash: g.MatchURIEncodedSlash, Servlet: g.NormalizeURILikeServlet, RawTarget: c.Compat.On(conf.UpstreamRawPath), Charset: c.Compat.On(conf.ResponseCharset),
 		PassNamed: c.Compat.On(conf.ConnectionNamedHeaders), PassHops: c.Compat.On(conf.HopHeaders), NginxHeadLimits: c.Compat.On(conf.NginxHeadLimits), ShortRest: c.Compat.On(conf.LongRestUnmatched),
 		KeepForwardedFor: c.Compat.On(conf.ForwardedForFromAnyone) && len(trusted) == 0,
+		RealIPFrom:       realIPFrom(c),
 		UpgradeLifetime:  c.Upstream.UpgradeLifetime.Std(),
 		Log:              p.log, Format: format, Meter: p.meter, Errorf: p.logf,
 	}), nil
-}
-
-// serverHeader: in the compatible mode the gateway shows itself as APISIX, as long as the operator has not chosen a name.
-func serverHeader(c *conf.Config) string {
-	if c.Compat.On(conf.APISIXServerHeader) && c.Gateway.ServerHeader == conf.Default().Gateway.ServerHeader {
-		return "APISIX/" + c.Compat.APIVersion
-	}
-	return c.Gateway.ServerHeader
 }
 
 // connectFailed logs connections that could not be made, at most one line a second for each endpoint.
