@@ -40,6 +40,15 @@ type Compat struct {
 	UndiscoveredUpstreams  Toggle `toml:"undiscovered_upstreams"`
 	RefusedNodes           Toggle `toml:"refused_nodes"`
 	NoRestForNodes         Toggle `toml:"no_rest_for_nodes"`
+	HopHeaders             Toggle `toml:"hop_headers"`
+	AccelHeadersEnd        Toggle `toml:"accel_headers_end"`
+	NginxHeadLimits        Toggle `toml:"nginx_head_limits"`
+	LongRestUnmatched      Toggle `toml:"long_rest_unmatched"`
+	UnmadeAttemptStatus    Toggle `toml:"unmade_attempt_status"`
+	UnknownBalancers       Toggle `toml:"unknown_balancers"`
+	UnservedSchemes        Toggle `toml:"unserved_schemes"`
+	SplitHostWithoutPort   Toggle `toml:"split_host_without_port"`
+	RealIPFromLoopback     Toggle `toml:"real_ip_from_loopback"`
 
 	// AcceptInert names plugins that APISIX has and Headgate has not: documents that use them are stored, and the plugins do not run.
 	AcceptInert []string `toml:"accept_inert"`
@@ -62,7 +71,7 @@ const (
 	// HTMLErrorPages answers some bad bodies of the Admin API with an HTML page of status 500 instead of a 400 with the reason, and unknown
 	// paths of the control listener with one of status 404 instead of JSON that lists what there is.
 	HTMLErrorPages Switch = "html_error_pages"
-	// ConnectionNamedHeaders passes headers on that the Connection header names (RFC 9110 section 7.6.1 forbids it).
+	// ConnectionNamedHeaders passes headers of requests and answers on that their Connection header names (RFC 9110 section 7.6.1 forbids it).
 	ConnectionNamedHeaders Switch = "connection_named_headers"
 	// ResponseCharset adds charset=utf-8 to the Content-Type of text answers that name no charset.
 	ResponseCharset Switch = "response_charset"
@@ -81,6 +90,25 @@ const (
 	// NoRestForNodes asks a node that cannot be connected again with the next request, and waits for it as long as its clock says (see
 	// Upstream.NextNode).
 	NoRestForNodes Switch = "no_rest_for_nodes"
+	// HopHeaders passes Proxy-*, Trailer and HTTP2-Settings of requests on, and Proxy-*, TE, Trailer and Upgrade of answers (RFC 9110 section
+	// 7.6.1 forbids it).
+	HopHeaders Switch = "hop_headers"
+	// AccelHeadersEnd keeps X-Accel-* and X-Pad of answers, which tell nginx what to do with them, from clients. Nothing is done with them.
+	AccelHeadersEnd Switch = "accel_headers_end"
+	// NginxHeadLimits bounds request lines and header lines at 8 KiB each, and answers 414 and 400 where a head is too large.
+	NginxHeadLimits Switch = "nginx_head_limits"
+	// LongRestUnmatched lets no route serve a path of which a `*` segment would stand for more than 6 KiB.
+	LongRestUnmatched Switch = "long_rest_unmatched"
+	// UnmadeAttemptStatus shows an attempt for which there was no node or no time left as an empty entry in the list of statuses.
+	UnmadeAttemptStatus Switch = "unmade_attempt_status"
+	// UnknownBalancers accepts upstreams of a type that does not exist; requests fail where there is more than one node.
+	UnknownBalancers Switch = "unknown_balancers"
+	// UnservedSchemes accepts upstreams of a scheme that is not served here, such as grpc; requests to them fail.
+	UnservedSchemes Switch = "unserved_schemes"
+	// SplitHostWithoutPort leaves the port out of the Host of pass_host "node" in http upstreams that stand in traffic-split.
+	SplitHostWithoutPort Switch = "split_host_without_port"
+	// RealIPFromLoopback believes the X-Real-IP of 127.0.0.1, whose other forwarding headers are believed no more than anybody's.
+	RealIPFromLoopback Switch = "real_ip_from_loopback"
 )
 
 // Switches lists every Switch, in the order of the file.
@@ -89,6 +117,8 @@ func Switches() []Switch {
 		UpstreamRawPath, ForwardedForFromAnyone, UnverifiedUpstreamTLS, SSLKeyMismatch, HTMLErrorPages, ConnectionNamedHeaders,
 		ResponseCharset, CountOnlyWithPlugin, APISIXServerHeader, GlobalTwinsStop, BreakerNoRetryAfter, UndiscoveredUpstreams, RefusedNodes,
 		NoRestForNodes,
+		HopHeaders, AccelHeadersEnd, NginxHeadLimits, LongRestUnmatched, UnmadeAttemptStatus, UnknownBalancers, UnservedSchemes,
+		SplitHostWithoutPort, RealIPFromLoopback,
 	}
 }
 
@@ -133,6 +163,24 @@ func (c Compat) toggle(s Switch) Toggle {
 		return c.RefusedNodes
 	case NoRestForNodes:
 		return c.NoRestForNodes
+	case HopHeaders:
+		return c.HopHeaders
+	case AccelHeadersEnd:
+		return c.AccelHeadersEnd
+	case NginxHeadLimits:
+		return c.NginxHeadLimits
+	case LongRestUnmatched:
+		return c.LongRestUnmatched
+	case UnmadeAttemptStatus:
+		return c.UnmadeAttemptStatus
+	case UnknownBalancers:
+		return c.UnknownBalancers
+	case UnservedSchemes:
+		return c.UnservedSchemes
+	case SplitHostWithoutPort:
+		return c.SplitHostWithoutPort
+	case RealIPFromLoopback:
+		return c.RealIPFromLoopback
 	}
 	return ToggleOff
 }

@@ -9,7 +9,7 @@ import (
 func TestAddCharset(t *testing.T) {
 	for in, want := range map[string]string{
 		"text/html": "text/html; charset=utf-8", "Text/Plain": "Text/Plain; charset=utf-8", "application/javascript": "application/javascript; charset=utf-8",
-		"text/xml;a=b": "text/xml;a=b; charset=utf-8", "text/html ; a": "text/html ; a; charset=utf-8",
+		"text/xml;a=b": "text/xml;a=b", "text/html ; a": "text/html ; a", "text/html;": "text/html;",
 		"text/vnd.wap.wml": "text/vnd.wap.wml; charset=utf-8", "application/rss+xml": "application/rss+xml; charset=utf-8",
 		"text/plain; charset=iso-8859-1": "text/plain; charset=iso-8859-1", "text/plain;a=b;CHARSET=x": "text/plain;a=b;CHARSET=x",
 		"application/json": "application/json", "text/css": "text/css", "text/event-stream": "text/event-stream", "image/png": "image/png", "": "",

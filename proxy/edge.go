@@ -19,6 +19,8 @@ type edge struct {
 	maxBody  int64
 	// trusted are the peers whose X-Real-IP and X-Forwarded-* are believed.
 	trusted []netip.Prefix
+	// realIPFrom are the peers whose X-Real-IP is believed, and nothing else unless they are trusted as well.
+	realIPFrom []netip.Prefix
 	// keepVia keeps the X-Forwarded-For of a peer that is not trusted, with the peer's own address behind it.
 	keepVia bool
 	// trimSlash takes one trailing slash off the path before it is matched.
@@ -32,6 +34,44 @@ type edge struct {
 	// passNamed keeps the lines that Connection names.
 	passNamed bool
 	lenient   Lenient
+	// passHops keeps the lines that are for one connection only, but for those that are about its framing.
+	passHops bool
+	// nginxLimits bounds lines of heads as nginx does with the buffers that it has by default.
+	nginxLimits bool
+	// shortRest lets a star of a route stand for no more than maxRest bytes.
+	shortRest bool
+}
+
+// nginxLine is the longest line in bytes, with its end, that fits into one of nginx's buffers for large heads.
+const nginxLine = 8 << 10
+
+// maxRest is for how many bytes a star of a route stands in the contract's gateway, whose regular expressions go no further
+// (apisix-observed on section 2).
+const maxRest = 6 << 10
+
+// unmatched says whether the route that was found would not have been found by the contract's gateway.
+func (e *edge) unmatched(x *exchange) bool {
+	if !e.shortRest || len(x.Request.Path) <= maxRest {
+		return false
+	}
+	for _, p := range x.Match.Params[:x.Match.NParams] {
+		if len(p.Value) > maxRest {
+			x.Match = route.Match{}
+			return true
+		}
+	}
+	return false
+}
+
+// tooLarge is the fault of a head that is too large: in its first line, or behind it.
+func (e *edge) tooLarge(firstLine bool) *fault.Fault {
+	switch {
+	case !e.nginxLimits:
+		return fault.HeadTooLarge
+	case firstLine:
+		return fault.TargetTooLong
+	}
+	return fault.FieldTooLarge
 }
 
 // read turns what fasthttp has parsed into x.Request and refuses whatever two parsers could understand differently (RFC 9112 sections
@@ -43,6 +83,9 @@ func (e *edge) read(ctx *fasthttp.RequestCtx, x *exchange) *fault.Fault {
 	f := e.lines(ctx.Request.Header.RawHeaders(), x)                    // first: the log line of any refusal names the client's Host and agent
 	if c := x.conn(); c != nil && c.in.scan.bare && !e.lenient.BareLF { // the rest of the head is looked at line by line
 		return fault.BadRequest
+	}
+	if e.nginxLimits && len(q.Method)+len(ctx.Request.Header.RequestURI())+len("  HTTP/1.1\r\n") > nginxLine {
+		return fault.TargetTooLong
 	}
 	switch string(ctx.Request.Header.Protocol()) {
 	case "HTTP/1.1", "HTTP/1.0":

@@ -101,6 +101,60 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestNginxLimits: heads that nginx would refuse with the buffers that it has by default, and those that it would just take.
+func TestNginxLimits(t *testing.T) {
+	up := newBackend(t, says(ok200))
+	o := defaults()
+	o.MaxHead, o.MaxLines, o.NginxHeadLimits = 32<<10, 20, true
+	r := newGate(t, o).to(up.addr)
+	const host = "Host: a\r\n"
+	pad := func(n int, before, after string) string {
+		return before + strings.Repeat("a", n-len(before)-len(after)) + after
+	}
+	for _, tt := range []struct {
+		name, raw string
+		status    int
+		page      string
+	}{
+		{"longest request line", pad(8<<10, "GET /", " HTTP/1.1\r\n") + host + "\r\n", 200, ""},
+		{"longer request line", pad(8<<10+1, "GET /", " HTTP/1.1\r\n") + host + "\r\n", 414, "<title>414 Request-URI Too Large</title>"},
+		{"request line beyond the head", pad(40<<10, "GET /", " HTTP/1.1\r\n") + host + "\r\n", 414, "<title>414 Request-URI Too Large</title>"},
+		{"longest line", "GET / HTTP/1.1\r\n" + host + pad(8<<10, "A: ", "\r\n") + "\r\n", 200, ""},
+		{"longer line", "GET / HTTP/1.1\r\n" + host + pad(8<<10+1, "A: ", "\r\n") + "\r\n", 400, "<title>400 Request Header Or Cookie Too Large</title>"},
+		{"both too long", pad(9<<10, "GET /", " HTTP/1.1\r\n") + host + pad(9<<10, "A: ", "\r\n") + "\r\n", 414, "<h1>414 Request-URI Too Large</h1>"},
+		{"lines beyond the head", "GET / HTTP/1.1\r\n" + host + strings.Repeat(pad(7<<10, "A: ", "\r\n"), 5) + "\r\n", 400, "<title>400 Request Header Or Cookie Too Large</title>"},
+		{"too many lines", "GET / HTTP/1.1\r\n" + host + strings.Repeat("A: b\r\n", 20) + "\r\n", 400, "<title>400 Request Header Or Cookie Too Large</title>"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := r.dial(t)
+			_, _ = c.Write([]byte(tt.raw))
+			res, body, err := c.reply("GET")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.StatusCode != tt.status || !strings.Contains(body, tt.page) || res.Close != (tt.status != 200) {
+				t.Errorf("answer %d, closes %t: %q; want %d, %q", res.StatusCode, res.Close, body, tt.status, tt.page)
+			}
+		})
+	}
+}
+
+// TestShortRest: for how much of a path the star of a route stands.
+func TestShortRest(t *testing.T) {
+	up := newBackend(t, says(ok200))
+	for _, short := range []bool{false, true} {
+		o := defaults()
+		o.ShortRest = short
+		r := newGate(t, o).to(up.addr)
+		for n, want := range map[int]int{maxRest: 200, maxRest + 1: 404} {
+			if !short {
+				want = 200
+			}
+			r.dial(t).say("GET /"+strings.Repeat("a", n)+" HTTP/1.1\r\nHost: a\r\n\r\n").want("GET", want, "*")
+		}
+	}
+}
+
 // forwardedOnly returns the lines about the client, in order.
 func forwardedOnly(m message) (lines []string) {
 	for _, l := range m.lines {
@@ -131,6 +185,10 @@ func TestForwardedLines(t *testing.T) {
 			own("127.0.0.1", "127.0.0.1", "a", "{port}")},
 		{"untrusted, list kept", func(o *ServerOptions) { o.KeepForwardedFor = true }, "Host: a\r\n" + spoof,
 			own("127.0.0.1", "198.51.100.1, 203.0.113.7, 127.0.0.1", "a", "{port}")},
+		{"X-Real-IP alone is believed", func(o *ServerOptions) { o.RealIPFrom = everybody }, "Host: a\r\n" + spoof,
+			own("203.0.113.7", "203.0.113.7", "a", "{port}")},
+		{"X-Real-IP of somebody else alone is believed", func(o *ServerOptions) { o.RealIPFrom = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} },
+			"Host: a\r\n" + spoof, own("127.0.0.1", "127.0.0.1", "a", "{port}")},
 		{"trusted", func(o *ServerOptions) { o.Trusted = everybody }, "Host: a\r\n" + spoof, []string{
 			"X-Forwarded-Prefix: /p", "X-Real-IP: 203.0.113.7", "X-Forwarded-For: 198.51.100.1, 203.0.113.7, 203.0.113.7",
 			"X-Forwarded-Proto: https", "X-Forwarded-Host: shop.example", "X-Forwarded-Port: 443",

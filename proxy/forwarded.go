@@ -17,12 +17,16 @@ func (e *edge) client(x *exchange) {
 		c.ServerAddr, c.ServerPort = conn.localText, conn.localPort
 	}
 	c.Addr, c.Text = c.Peer, c.PeerText
-	for _, p := range e.trusted {
-		if p.Contains(c.Peer) {
-			c.Trusted = true
-			break
+	c.Trusted = contains(e.trusted, c.Peer)
+}
+
+func contains(list []netip.Prefix, a netip.Addr) bool {
+	for _, p := range list {
+		if p.Contains(a) {
+			return true
 		}
 	}
+	return false
 }
 
 // forwarded are the lines about the client's side that were kept.
@@ -36,7 +40,11 @@ func (e *edge) forwardedLine(name, value []byte, x *exchange) {
 	f := &x.forwarded
 	via := phase.EqualName(name, "x-forwarded-for")
 	switch {
-	case !x.Client.Trusted && !(via && e.keepVia), len(value) == 0:
+	case len(value) == 0:
+	case !x.Client.Trusted && !(via && e.keepVia):
+		if len(e.realIPFrom) > 0 && phase.EqualName(name, "x-real-ip") && contains(e.realIPFrom, x.Client.Peer) {
+			f.realIP = value
+		}
 	case via && len(f.via) > 0:
 		f.via = x.Commit(append(append(append(x.Arena(), f.via...), ", "...), value...))
 	case via:

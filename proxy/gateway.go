@@ -13,6 +13,7 @@ import (
 	"headgate/proxy/meter"
 	"headgate/proxy/overload"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/wire"
 	"headgate/proxy/route"
 	"headgate/proxy/snapshot"
 	"headgate/proxy/vars"
@@ -80,6 +81,7 @@ func (g *Gateway) Handle(ctx *fasthttp.RequestCtx) {
 	if f := g.edge.read(ctx, x); f != nil {
 		ctx.SetConnectionClose() // where this request ends is not certain
 		x.Fail(f)
+		x.sign()
 		x.write()
 		return
 	}
@@ -93,6 +95,7 @@ func (g *Gateway) Handle(ctx *fasthttp.RequestCtx) {
 		x.forward()
 	}
 	x.dropBody()
+	x.sign()
 	x.Respond()
 	x.write()
 }
@@ -115,7 +118,7 @@ func (x *exchange) request() phase.Verdict {
 		x.Fail(x.Request.Broken)
 		return phase.Stop
 	}
-	if !ok {
+	if !ok || x.g.edge.unmatched(x) {
 		return x.unrouted(global)
 	}
 	x.route, x.Route = r, &r.Route
@@ -203,7 +206,8 @@ func (x *exchange) forward() {
 		}
 		x.Receive(mine)
 	}
-	if s := x.Response.Status; x.Attempts.Count > 0 && (s >= 500 || x.g.settings.AlwaysUpstreamStatus) {
+	asked := x.Attempts.Count > 0 && f != fault.UnknownNode && f != fault.RefusedNode // else there was nobody to be asked
+	if s := x.Response.Status; asked && (s >= 500 || x.g.settings.AlwaysUpstreamStatus) {
 		x.Response.Header.Set(nameUpstreamStatus, x.Commit(x.Attempts.AppendStatuses(x.Arena())))
 	}
 }
@@ -248,6 +252,15 @@ func firstFault(a, b *fault.Fault) *fault.Fault {
 	return b
 }
 
+var nameServer = []byte("Server")
+
+// sign names the gateway in the answer, whoever made it. Plugins that work on answers may change that.
+func (x *exchange) sign() {
+	if len(x.g.server) > 0 {
+		x.Response.Header.Set(nameServer, x.g.server)
+	}
+}
+
 // write hands the response to fasthttp.
 func (x *exchange) write() {
 	r, out := &x.Response, &x.ctx.Response
@@ -268,12 +281,9 @@ func (x *exchange) write() {
 	}
 	out.SetStatusCode(r.Status)
 	for _, f := range r.Header.Fields() {
-		if !framesResponse(f.Name) {
+		if !framesResponse(f.Name) || x.announces(f) {
 			h.AddBytesKV(f.Name, f.Value)
 		}
-	}
-	if len(x.g.server) > 0 {
-		h.SetServerBytes(x.g.server)
 	}
 	if x.g.leaving() || x.dismissed() || x.incoming != nil && x.leftover() {
 		h.SetConnectionClose()
@@ -333,6 +343,20 @@ func framesResponse(name []byte) bool {
 		return phase.EqualName(name, "transfer-encoding")
 	}
 	return false
+}
+
+// announces says that f is a Trailer line that can go on as it came. No trailers follow it: fasthttp would take the lines that it names out
+// of the head for them, so it names none that are there.
+func (x *exchange) announces(f phase.Field) bool {
+	if !x.g.edge.passHops || x.Request.HTTP2 || !phase.EqualName(f.Name, "trailer") || wire.HasToken(f.Value, "server") {
+		return false
+	}
+	for _, other := range x.Response.Header.Fields() {
+		if wire.HasToken(f.Value, string(other.Name)) {
+			return false
+		}
+	}
+	return true
 }
 
 // Close ends the exchange: the done phase, the log line, the pin, the pool. fasthttp calls it exactly once, after the last byte or
@@ -434,6 +458,7 @@ func (x *exchange) recovered() {
 	out.SetConnectionClose()
 	x.Response.Header.Reset()
 	x.Fail(fault.Panic)
+	x.sign()
 	x.write()
 }
 

@@ -22,8 +22,8 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 		if raw = rest; len(line) == 0 {
 			break
 		}
-		if n >= e.maxLines {
-			return fault.HeadTooLarge
+		if n >= e.maxLines || e.nginxLimits && len(line)+len("\r\n") > nginxLine {
+			return e.tooLarge(false)
 		}
 		colon := bytes.IndexByte(line, ':')
 		if colon < 0 || !wire.ValidName(line[:colon]) { // a folded line begins with white space, which no name contains
@@ -72,6 +72,10 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 			q.ContentType = value
 			q.Header.Add(name, value)
 		case lineDropped:
+		case lineHop:
+			if e.passHops {
+				q.Header.Add(name, value)
+			}
 		default:
 			if bytes.IndexByte(name, '_') < 0 || e.lenient.Underscores && !twin(name) {
 				q.Header.Add(name, value)
@@ -125,6 +129,7 @@ const (
 	lineExpect
 	lineUpgrade
 	lineForwarded
+	lineHop
 	lineDropped
 )
 
@@ -150,7 +155,7 @@ func requestLine(name []byte) lineKind {
 			return lineUpgrade
 		}
 		if is("trailer") {
-			return lineDropped
+			return lineHop
 		}
 	case 9:
 		if is("forwarded") {
@@ -172,11 +177,11 @@ func requestLine(name []byte) lineKind {
 			return lineLength
 		}
 		if is("http2-settings") {
-			return lineDropped
+			return lineHop
 		}
 	case 16:
 		if is("proxy-connection") {
-			return lineDropped
+			return lineHop
 		}
 	case 17:
 		if is("transfer-encoding") {
@@ -184,11 +189,11 @@ func requestLine(name []byte) lineKind {
 		}
 	case 18:
 		if is("proxy-authenticate") {
-			return lineDropped
+			return lineHop
 		}
 	case 19:
 		if is("proxy-authorization") {
-			return lineDropped
+			return lineHop
 		}
 	}
 	return extensionLine(name)

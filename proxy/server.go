@@ -53,6 +53,8 @@ type ServerOptions struct {
 	Server string
 	// Trusted are the peers whose X-Real-IP and X-Forwarded-* are believed.
 	Trusted []netip.Prefix
+	// RealIPFrom are the peers whose X-Real-IP alone is believed.
+	RealIPFrom []netip.Prefix
 	// KeepForwardedFor passes on the X-Forwarded-For of a peer that is not trusted, with the peer's address behind it (contract section
 	// 3.5). It is not believed; but an upstream that reads the first address of the list believes the client.
 	KeepForwardedFor bool
@@ -66,6 +68,13 @@ type ServerOptions struct {
 	PassNamed bool
 	// Lenient is what is let in although it is not the strict form.
 	Lenient Lenient
+	// PassHops passes on Proxy-*, Trailer and HTTP2-Settings, which the same section forbids.
+	PassHops bool
+	// NginxHeadLimits refuses request lines above 8 KiB with 414, and header lines above 8 KiB and all that is beyond MaxHead and MaxLines
+	// with 400.
+	NginxHeadLimits bool
+	// ShortRest lets no star of a route stand for more than 6 KiB of a path.
+	ShortRest bool
 	// Charset names UTF-8 as the charset of text answers that name none.
 	Charset bool
 	// Log takes the access log, nil for none; Format makes its lines.
@@ -108,7 +117,11 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	}
 	g := &Gateway{
 		live: live, settings: o.Settings, server: []byte(o.Server), charset: o.Charset, buffer: o.BodyBuffer, lifetime: o.UpgradeLifetime, errorf: o.Errorf,
-		edge: edge{maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed, lenient: o.Lenient},
+		edge: edge{
+			maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, realIPFrom: o.RealIPFrom, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash,
+			rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed, passHops: o.PassHops, lenient: o.Lenient,
+			nginxLimits: o.NginxHeadLimits, shortRest: o.ShortRest,
+		},
 
 		requests: o.Meter.Counter(meter.Requests),
 		panics:   o.Meter.Counter(meter.Panics),
@@ -261,10 +274,13 @@ func bodyTime(pause time.Duration, n int64) time.Duration {
 
 // refuse answers a request that fasthttp could not read.
 func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error) {
-	f := unreadable(err)
-	if c := edgeConnOf(ctx.Conn()); c != nil && !c.heard { // it has asked for nothing, so it gets no answer
+	f, c := unreadable(err), edgeConnOf(ctx.Conn())
+	if c != nil && !c.heard { // it has asked for nothing, so it gets no answer
 		_ = c.Close()
 		return
+	}
+	if f == fault.HeadTooLarge {
+		f = g.edge.tooLarge(c != nil && !c.in.scan.lined)
 	}
 	x := g.acquire(ctx)
 	defer x.recovered()
@@ -276,6 +292,7 @@ func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error) {
 	_ = g.edge.lines(raw, x) // for the log line; the request is refused as it is
 	ctx.SetConnectionClose()
 	x.Fail(f)
+	x.sign()
 	x.write()
 }
 

@@ -177,7 +177,7 @@ func newCompiler(c *conf.Config, live *snapshot.Live, m *meter.Registry, failed 
 	compiler, err := snapshot.NewCompiler(live, snapshot.Options{
 		Kinds: plugins.List(o), Hub: hub, Meter: m, Defaults: defaults, Mode: mode,
 		CountAll: !c.Compat.On(conf.CountOnlyWithPlugin), Inert: c.Compat.AcceptInert, LookupEnv: os.LookupEnv, TLS: certificates,
-		GlobalTwinsStop: c.Compat.On(conf.GlobalTwinsStop),
+		GlobalTwinsStop: c.Compat.On(conf.GlobalTwinsStop), BareNodeHost: c.Compat.On(conf.SplitHostWithoutPort),
 	})
 	if err != nil {
 		hub.Close()
@@ -193,6 +193,11 @@ func upstreamDefaults(c *conf.Config) (upstream.Defaults, error) {
 		Pool:    upstream.PoolOptions{Size: u.KeepaliveSize, IdleTimeout: u.KeepaliveIdle.Std(), MaxRequests: u.KeepaliveRequests, MaxAge: u.KeepaliveAge.Std()},
 		TLS:     upstream.TLSOptions{Verify: u.TLSVerify && !c.Compat.On(conf.UnverifiedUpstreamTLS)},
 		MaxHead: u.MaxResponseHeader.Int(), RetryBudget: u.RetryBudget, NextNode: u.NextNode.Std(),
+		Lines: upstream.AnswerLines{
+			PassHops: c.Compat.On(conf.HopHeaders), PassNamed: c.Compat.On(conf.ConnectionNamedHeaders), EndAccel: c.Compat.On(conf.AccelHeadersEnd),
+		},
+		NoteUnmade: c.Compat.On(conf.UnmadeAttemptStatus), KeepUnknownTypes: c.Compat.On(conf.UnknownBalancers),
+		KeepUnservedSchemes: c.Compat.On(conf.UnservedSchemes),
 	}
 	if c.Compat.On(conf.NoRestForNodes) {
 		d.NextNode = 0

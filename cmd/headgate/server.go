@@ -39,7 +39,8 @@ func (p *process) newServer(c *conf.Config, live *snapshot.Live) (*proxy.Server,
 		Memory: overload.New(memory, p.measure(memory)),
 		TLS:    listenerOptions(c), Server: serverHeader(c), Trusted: trusted, TrimSlash: g.DeleteURITailSlash,
 		KeepSlash: g.MatchURIEncodedSlash, Servlet: g.NormalizeURILikeServlet, RawTarget: c.Compat.On(conf.UpstreamRawPath), Charset: c.Compat.On(conf.ResponseCharset),
-		PassNamed:        c.Compat.On(conf.ConnectionNamedHeaders),
+		PassNamed: c.Compat.On(conf.ConnectionNamedHeaders), PassHops: c.Compat.On(conf.HopHeaders),
+		NginxHeadLimits: c.Compat.On(conf.NginxHeadLimits), ShortRest: c.Compat.On(conf.LongRestUnmatched), RealIPFrom: realIPFrom(c),
 		KeepForwardedFor: c.Compat.On(conf.ForwardedForFromAnyone) && len(trusted) == 0,
 		UpgradeLifetime:  c.Upstream.UpgradeLifetime.Std(),
 		Lenient:          lenient(c),
@@ -64,12 +65,4 @@ func lenient(c *conf.Config) proxy.Lenient {
 		LineSpaces: !s.LineSpaces, Fragments: !s.Fragments, Methods: !s.Methods, Trace: !s.Trace,
 		Expectations: !s.Expectations, Underscores: !c.DropsUnderscores(),
 	}
-}
-
-// serverHeader: in the compatible mode the gateway shows itself as APISIX, as long as the operator has not chosen a name.
-func serverHeader(c *conf.Config) string {
-	if c.Compat.On(conf.APISIXServerHeader) && c.Gateway.ServerHeader == conf.Default().Gateway.ServerHeader {
-		return "APISIX/" + c.Compat.APIVersion
-	}
-	return c.Gateway.ServerHeader
 }

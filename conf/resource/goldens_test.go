@@ -28,7 +28,6 @@ type golden struct {
 var differs = map[string]string{
 	"admin/route-schema/filter_func-syntax": "Lua is refused without being parsed",
 	"router/vars/filter_func":               "Lua is refused",
-	"admin/ssls/short-cert":                 "of two mistakes the first one by name is told",
 }
 
 // goldensFile finds the recorded conversations beside the repository.

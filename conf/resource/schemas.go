@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"embed"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 
@@ -181,8 +182,21 @@ func SchemaRefs() []schema.Ref {
 
 // CheckSchema judges doc by the JSON Schema of the kind alone; of plugin_metadata and secrets that is "an object". The error text has
 // no prefix (contract section 1.2, schema/validate). A nil doc means that there was no body.
+//
+// Of two mistakes the one in the property that comes first by name is told, but for certificates: there a bad key is told ahead of a bad
+// certificate, as the contract's gateway does.
 func CheckSchema(k Kind, doc any) error {
-	return schemas().bySegment[k.Segment].Validate(doc)
+	rule := schemas().bySegment[k.Segment]
+	err := rule.Validate(doc)
+	if k.Segment != segmentSSLs || err == nil || !strings.HasPrefix(err.Error(), `property "cert" validation failed: `) {
+		return err
+	}
+	without := maps.Clone(doc.(map[string]any)) // only an object has properties
+	delete(without, "cert")
+	if other := rule.Validate(without); other != nil && strings.HasPrefix(other.Error(), `property "key" validation failed: `) {
+		return other
+	}
+	return err
 }
 
 // CheckStreamRouteSchema does for stream routes, which are not stored, what CheckSchema does for other documents.

@@ -41,10 +41,10 @@ func TestDecodeChecks(t *testing.T) {
 			Active: plainActive(), Passive: &PassiveChecks{Unhealthy: &Report{Statuses: []int{500}, HTTPFailures: 1, Timeouts: 7}},
 		}},
 		{`{"active":{"type":"https","timeout":0.25,"concurrency":3,"host":"h","port":81,"http_path":"/p?q=1","https_verify_certificate":false,
-			"http_method":"HEAD","http_req_body":"b","req_headers":["A: b","C:d"],
+			"http_method":"HEAD","http_req_body":"b","req_headers":["A: b","C:d","A: b"],
 			"healthy":{"interval":3,"http_statuses":[201],"successes":1},
 			"unhealthy":{"interval":4,"http_statuses":[500,418],"http_failures":1,"tcp_failures":3,"timeouts":4}}}`, &Checks{Active: &ActiveChecks{
-			Type: "https", Timeout: 250 * time.Millisecond, Concurrency: 3, Host: "h", Port: 81, Path: "/p?q=1", Headers: []string{"A: b", "C:d"},
+			Type: "https", Timeout: 250 * time.Millisecond, Concurrency: 3, Host: "h", Port: 81, Path: "/p?q=1", Headers: []string{"A: b", "C:d", "A: b"},
 			Healthy:   Report{Interval: 3 * time.Second, Statuses: []int{201}, Successes: 1},
 			Unhealthy: Report{Interval: 4 * time.Second, Statuses: []int{500, 418}, HTTPFailures: 1, TCPFailures: 3, Timeouts: 4},
 		}}},

@@ -70,6 +70,10 @@ func TestValidateKinds(t *testing.T) {
 		{"secrets", "hermes/1", `{}`, "invalid secret manager: hermes"},
 		{"secrets", "", `{}`, "missing secret type"},
 
+		{"ssls", "1", `{"sni":"a.com","cert":"x","key":"y"}`, bad + `property "key" validation failed: string too short, expected at least 64, got 1`},
+		{"ssls", "1", `{"sni":"a.com","cert":"x","key":"$env://KEY"}`, bad + `property "cert" validation failed: string too short, expected at least 128, got 1`},
+		{"ssls", "1", `{"sni":"a.com","cert":"x"}`, bad + `property "cert" validation failed: string too short, expected at least 128, got 1`},
+
 		{"protos", "1", `{"content":"syntax = \"proto3\";"}`, ""},
 		{"protos", "1", `{"content":""}`, bad + `property "content" validation failed: string too short, expected at least 1, got 0`},
 		{"protos", "1", `{"content":"{"}`, "invalid content: line 1: unexpected {"},

@@ -54,9 +54,12 @@ var (
 	BadVersion       = &Fault{"bad_version", Client, 505, Never}
 	MethodNotAllowed = &Fault{"method_not_allowed", Client, 405, Never}
 	HeadTooLarge     = &Fault{"head_too_large", Client, 431, Never}
-	BodyTooLarge     = &Fault{"body_too_large", Client, 413, Never}
-	RequestTimeout   = &Fault{"request_timeout", Client, 408, Never}
-	ClientGone       = &Fault{"client_gone", Client, 499, Never}
+	// TargetTooLong and FieldTooLarge stand for HeadTooLarge where heads are bounded as nginx does.
+	TargetTooLong  = &Fault{"target_too_long", Client, 414, Never}
+	FieldTooLarge  = &Fault{"field_too_large", Client, 400, Never}
+	BodyTooLarge   = &Fault{"body_too_large", Client, 413, Never}
+	RequestTimeout = &Fault{"request_timeout", Client, 408, Never}
+	ClientGone     = &Fault{"client_gone", Client, 499, Never}
 )
 
 // Faults of the gateway itself.
@@ -74,6 +77,9 @@ var (
 	RefusedNode   = &Fault{"refused_node_address", Gateway, 503, Unsent}
 	AllTried      = &Fault{"all_endpoints_tried", Gateway, 502, Never}
 	RetryDeadline = &Fault{"retry_deadline", Gateway, 502, Never}
+	// UnknownBalancer and UnservedScheme: the upstream asks for what is not there, and was accepted nevertheless.
+	UnknownBalancer = &Fault{"unknown_balancer", Gateway, 500, Never}
+	UnservedScheme  = &Fault{"unserved_scheme", Gateway, 503, Never}
 	// Quarantined: an operator has shut the route, or all that it could send to.
 	Quarantined = &Fault{"quarantined", Gateway, 503, Never}
 	Panic       = &Fault{"panic", Gateway, 500, Never}
@@ -115,9 +121,9 @@ var (
 // All returns every fault, for tables made at start.
 func All() []*Fault {
 	return []*Fault{
-		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
+		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, TargetTooLong, FieldTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
 		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, RefusedNode, AllTried, RetryDeadline,
-		Quarantined, Panic, EndpointsBusy, NoUpstreamSocket, Overloaded,
+		UnknownBalancer, UnservedScheme, Quarantined, Panic, EndpointsBusy, NoUpstreamSocket, Overloaded,
 		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, TLSExpired, TLSWrongName, TLSUntrusted, TLSVersion, SendFailed, SendTimeout,
 		ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
 		BadBody, ReadTimeout, FirstContentTimeout, TotalTimeout,

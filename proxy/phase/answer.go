@@ -51,18 +51,27 @@ func MessageBody(member, text string) []byte {
 }
 
 // AnswerPage answers the short HTML page of a status; statuses that have none get an empty body and no content type.
-func (x *Exchange) AnswerPage(status int) {
+func (x *Exchange) AnswerPage(status int) { x.answerPage(status, "") }
+
+// answerPage is AnswerPage with a note, which is also the title, below the words of the status.
+func (x *Exchange) answerPage(status int, note string) {
 	reason := PageTitle(status)
 	if reason == "" {
 		x.Answer(status, "", nil)
 		return
 	}
-	title := strconv.AppendInt(x.Arena(), int64(status), 10)
-	title = append(append(title, ' '), reason...)
-	t := x.Commit(title)
+	number := x.Commit(append(strconv.AppendInt(x.Arena(), int64(status), 10), ' '))
+	title := reason
+	if note != "" {
+		title = note
+	}
 	b := append(x.Arena(), "<html>\r\n<head><title>"...)
-	b = append(append(b, t...), "</title></head>\r\n<body>\r\n<center><h1>"...)
-	b = append(append(b, t...), "</h1></center>\r\n</body>\r\n</html>\r\n"...)
+	b = append(append(append(b, number...), title...), "</title></head>\r\n<body>\r\n<center><h1>"...)
+	b = append(append(append(b, number...), reason...), "</h1></center>\r\n"...)
+	if note != "" {
+		b = append(append(append(b, "<center>"...), note...), "</center>\r\n"...)
+	}
+	b = append(b, "</body>\r\n</html>\r\n"...)
 	kind := TypeHTML
 	if status == 301 || status == 302 {
 		kind = "text/html"

@@ -234,7 +234,11 @@ func (x *Exchange) Stopped() bool { return x.stopped }
 // Fail makes f the outcome: the page for its status, made by the gateway.
 func (x *Exchange) Fail(f *fault.Fault) {
 	x.Fault = f
-	x.AnswerPage(f.Status)
+	note := ""
+	if f == fault.FieldTooLarge {
+		note = "Request Header Or Cookie Too Large"
+	}
+	x.answerPage(f.Status, note)
 	x.Response.Source = FromGateway
 }
 

@@ -226,6 +226,8 @@ type Attempts struct {
 	Count    int
 	statuses [maxStatuses]uint16
 	addrs    [maxStatuses]string
+	// Unmade says that one more attempt was due and is shown, although there was no node or no time for it.
+	Unmade bool
 	// Tried marks the endpoints of the present upstream that were tried.
 	Tried balancer.Tried
 	// Begun, Connected, Head and End are offsets from Exchange.Start: of the first attempt, and of the last one's connection, response

@@ -185,7 +185,7 @@ func (a *Attempts) appendAddrs(dst []byte) []byte {
 	return dst
 }
 
-// AppendStatuses appends the outcome of each attempt, "502, 200".
+// AppendStatuses appends the outcome of each attempt, "502, 200", and the mark of one that was not made, "502 : ".
 func (a *Attempts) AppendStatuses(dst []byte) []byte {
 	for i, s := range a.Statuses() {
 		if i > 0 {
@@ -196,6 +196,9 @@ func (a *Attempts) AppendStatuses(dst []byte) []byte {
 			continue
 		}
 		dst = strconv.AppendUint(dst, uint64(s), 10)
+	}
+	if a.Unmade {
+		dst = append(dst, " : "...)
 	}
 	return dst
 }

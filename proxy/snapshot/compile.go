@@ -133,7 +133,7 @@ func (b *routeBuilder) upstream() error {
 	case doc.UpstreamID != "":
 		r.Missing = b.sends("upstreams/"+doc.UpstreamID, fault.MissingUpstream)
 	case doc.Upstream != nil:
-		u, err := b.inline(doc.Upstream, ownUpstream, defaultBranch)
+		u, err := b.inline(doc.Upstream, ownUpstream, defaultBranch, b.st.c.opt.Defaults)
 		if err != nil {
 			return fmt.Errorf("upstream: %w", err)
 		}

@@ -28,6 +28,8 @@ type Options struct {
 	// GlobalTwinsStop runs a plugin that stands in several global rules for none of them (contract section 2.7), instead of for the one
 	// that was stored first.
 	GlobalTwinsStop bool
+	// BareNodeHost leaves the port out of the Host of pass_host "node" in http upstreams that stand in the configuration of a plugin.
+	BareNodeHost bool
 	// Inert are names of plugins that documents may configure although there is no such kind: they do not run.
 	Inert []string
 }

@@ -71,7 +71,9 @@ func (e *env) Upstream(doc []byte, part, name string) (phase.Upstream, error) {
 	if err != nil {
 		return nil, err
 	}
-	compiled, err := e.inline(u, e.plugin+"/"+part, name)
+	def := e.st.c.opt.Defaults
+	def.BareNodeHost = e.st.c.opt.BareNodeHost
+	compiled, err := e.inline(u, e.plugin+"/"+part, name, def)
 	if err != nil {
 		return nil, err
 	}

@@ -141,7 +141,7 @@ func (b *builder) shared(key string) *upstream.Upstream {
 }
 
 // inline compiles an upstream that is part of the document; part is its identity across edits. The route's clocks win over its own.
-func (b *builder) inline(doc *resource.Upstream, part, name string) (*upstream.Upstream, error) {
+func (b *builder) inline(doc *resource.Upstream, part, name string, def upstream.Defaults) (*upstream.Upstream, error) {
 	if b.p.inline[part] != nil {
 		return nil, fmt.Errorf("two upstreams are called %s", part)
 	}
@@ -153,7 +153,7 @@ func (b *builder) inline(doc *resource.Upstream, part, name string) (*upstream.U
 	if b.prev != nil {
 		prev = b.prev.inline[part]
 	}
-	u, err := upstream.Compile(b.st.c.opt.Hub, doc, name, b.st.c.opt.Defaults, prev)
+	u, err := upstream.Compile(b.st.c.opt.Hub, doc, name, def, prev)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (b *builder) inline(doc *resource.Upstream, part, name string) (*upstream.U
 		b.p.inline = map[string]*upstream.Upstream{}
 	}
 	b.p.inline[part], b.p.unit = u, b.unit
-	b.st.warnUndiscovered(b.p.keyOf(part), u)
+	b.st.warnUseless(b.p.keyOf(part), u)
 	return u.WithTimeout(b.timeout), nil
 }
 

@@ -419,12 +419,15 @@ func (st *Stage) compileShared(key string, value []byte) error {
 		return fmt.Errorf("%s: %w", key, err)
 	}
 	st.upstreams[key] = &shared{Upstream: u, key: key}
-	st.warnUndiscovered(key, u)
+	st.warnUseless(key, u)
 	return nil
 }
 
-// warnUndiscovered warns of an upstream that is accepted and can serve nobody.
-func (st *Stage) warnUndiscovered(key string, u *upstream.Upstream) {
+// warnUseless warns of an upstream that is accepted and can serve nobody, or not as it says.
+func (st *Stage) warnUseless(key string, u *upstream.Upstream) {
+	if flaw := u.Flaw(); flaw != "" {
+		st.warn("%s: %s; it is accepted all the same (compat.unknown_balancers, compat.unserved_schemes)", key, flaw)
+	}
 	if u.Undiscovered() {
 		st.warn("%s: its nodes are left to a discovery that is not configured here, so it has none (compat.undiscovered_upstreams)", key)
 	}

@@ -66,7 +66,7 @@ func BenchmarkParseHead(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		h.Reset()
-		if _, f := parseHead(head, false, &h); f != nil {
+		if _, f := parseHead(head, false, &h, AnswerLines{}); f != nil {
 			b.Fatal(f)
 		}
 	}

@@ -44,8 +44,11 @@ func (u *Upstream) Explain(x *phase.Exchange) (Explanation, *fault.Fault) {
 		}
 		e.Nodes = append(e.Nodes, ExplainedNode{n.addr, n.Weight, n.Priority, n.Healthy(), n.gate.Standing()})
 	}
-	if len(u.nodes) == 0 {
+	switch {
+	case len(u.nodes) == 0:
 		return e, fault.NoEndpoint
+	case u.refused != nil:
+		return e, u.refused
 	}
 	var key uint64
 	if u.hash != nil {

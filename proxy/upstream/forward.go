@@ -16,12 +16,15 @@ const (
 )
 
 // Forward sends the exchange and fills in its Response. It is the only retry loop of the house (contract section 3.2): another
-// endpoint is tried when nothing was sent, or when the method may be repeated; never the same endpoint twice, never once the head of an
-// answer was there. The fault of the last attempt is returned when none succeeded.
+// endpoint is tried when nothing was sent, or when the method may be repeated; never the same endpoint twice unless it is the only one, never
+// once the head of an answer was there. The fault of the last attempt is returned when none succeeded.
 func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 	u, f := u.settled(x) // one set of nodes for the whole exchange
-	if f != nil {
+	switch {
+	case f != nil:
 		return f
+	case u.refused != nil:
+		return u.refused
 	}
 	tried := &x.Attempts.Tried
 	tried.Reset()
@@ -35,8 +38,12 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 		u.budget.earn()
 	}
 	for try, next := 0, -1; ; try++ {
+		if try > 0 && len(u.nodes) == 1 {
+			tried.Reset()
+		}
 		n, f := u.admitted(x, key, next)
 		if f != nil {
+			x.Attempts.Unmade = u.noteUnmade && f == fault.AllTried && try > 0
 			return f
 		}
 		x.Attempts.Addr, x.Attempts.Node, x.Attempts.NodePort = n.addr, n.Host, n.Port
@@ -77,6 +84,7 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 			return f
 		case u.retryTimeout > 0 && x.Elapsed()-start >= u.retryTimeout:
 			u.gaveUp(n, f)
+			x.Attempts.Unmade = u.noteUnmade
 			return fault.RetryDeadline
 		}
 		u.failed(n, f)
@@ -219,6 +227,9 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 		patience = earlyAnswer
 	}
 	if err := c.SetReadDeadline(x.Start.Add(x.Elapsed() + patience)); err != nil {
+		if !c.sent() && c.unsent != nil && c.unsent.Side == fault.Client { // the upload was quicker, and has ended the connection
+			return h, 0, 0, c.unsent
+		}
 		return h, 0, 0, fault.ClosedBeforeHead
 	}
 	isHead := string(outMethod(&x.Request)) == "HEAD"
@@ -236,7 +247,7 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 			}
 			continue
 		}
-		h, f = parseHead(in[:end], isHead, &x.Response.Header)
+		h, f = parseHead(in[:end], isHead, &x.Response.Header, u.lines)
 		if f != nil || h.status >= 200 || agrees(&x.Request, in[:end], h) {
 			return h, end, read, f
 		}

@@ -56,7 +56,7 @@ func FuzzParseHead(f *testing.F) {
 		}
 		b = b[:end]
 		var h phase.Header
-		r, refused := parseHead(b, isHead, &h)
+		r, refused := parseHead(b, isHead, &h, AnswerLines{})
 		if refused != nil {
 			return
 		}
@@ -65,7 +65,7 @@ func FuzzParseHead(f *testing.F) {
 		}
 		var again phase.Header
 		plain := serialise(r, &h)
-		r2, refused := parseHead(plain, isHead, &again)
+		r2, refused := parseHead(plain, isHead, &again, AnswerLines{})
 		if refused != nil {
 			t.Fatalf("%q was accepted, %q is refused", b, plain)
 		}

@@ -59,9 +59,31 @@ func plausible(b []byte) bool {
 	return i < 0 || b[i-1] == '\r'
 }
 
-// parseHead reads one complete response head (b ends with the empty line) and adds the end-to-end lines to h; they point into b.
+// AnswerLines says which header lines of answers go on to the client beside the end-to-end ones. The zero value keeps to RFC 9110 section
+// 7.6.1; the others do as the contract's gateway does.
+type AnswerLines struct {
+	// PassHops passes on Proxy-Authenticate, Proxy-Connection, TE, Trailer and Upgrade, PassNamed what Connection names.
+	PassHops, PassNamed bool
+	// EndAccel keeps the lines that are meant for a proxy like nginx: X-Accel-* and X-Pad.
+	EndAccel bool
+}
+
+// keeps says whether a line of this kind goes on in an answer with the status.
+func (l *AnswerLines) keeps(kind lineKind, status int) bool {
+	switch kind {
+	case lineOther:
+		return true
+	case lineHop:
+		return l.PassHops && status != switching
+	case lineAccel:
+		return !l.EndAccel
+	}
+	return false
+}
+
+// parseHead reads one complete response head (b ends with the empty line) and adds the lines that go on to h; they point into b.
 // Anything that a strict reader could take for another message is refused (RFC 9112 sections 4, 5 and 6).
-func parseHead(b []byte, headRequest bool, h *phase.Header) (head, *fault.Fault) {
+func parseHead(b []byte, headRequest bool, h *phase.Header, pass AnswerLines) (head, *fault.Fault) {
 	r := head{length: -1, announced: -1}
 	line, rest, ok := wire.CutLine(b)
 	if !ok || len(line) < 12 || string(line[:7]) != "HTTP/1." || line[7] != '0' && line[7] != '1' || line[8] != ' ' {
@@ -97,7 +119,7 @@ func parseHead(b []byte, headRequest bool, h *phase.Header) (head, *fault.Fault)
 		if !wire.ValidValue(value) {
 			return r, fault.BadHead
 		}
-		switch responseLine(name) {
+		switch kind := responseLine(name); kind {
 		case lineContentLength:
 			n, ok := wire.ParseLength(value)
 			if !ok || r.announced >= 0 && r.announced != n {
@@ -125,12 +147,13 @@ func parseHead(b []byte, headRequest bool, h *phase.Header) (head, *fault.Fault)
 			}
 		case lineKeepAlive:
 			r.keepFor = promised(value)
-		case lineDropped:
 		default:
-			h.Add(name, value)
+			if pass.keeps(kind, r.status) {
+				h.Add(name, value)
+			}
 		}
 	}
-	if lists > 0 {
+	if lists > 0 && !pass.PassNamed {
 		dropNamed(h, mine, named[:lists])
 	}
 	r.keepAlive = !closing && (http11 || keep) && r.keepFor >= 0
@@ -231,15 +254,17 @@ const (
 	lineConnection
 	lineKeepAlive
 	lineDropped
+	lineHop
+	lineAccel
 )
 
-// responseLine classes a header line of a response by name: framing, hop-by-hop (RFC 9110 section 7.6.1) or end-to-end. Date is
-// the gateway's own.
+// responseLine classes a header line of a response by name: framing, hop-by-hop (RFC 9110 section 7.6.1), meant for the proxy, or end-to-end.
+// Date is the gateway's own.
 func responseLine(name []byte) lineKind {
 	switch len(name) {
 	case 2:
 		if phase.EqualName(name, "te") {
-			return lineDropped
+			return lineHop
 		}
 	case 4:
 		if phase.EqualName(name, "date") {
@@ -247,7 +272,7 @@ func responseLine(name []byte) lineKind {
 		}
 	case 7:
 		if phase.EqualName(name, "trailer") || phase.EqualName(name, "upgrade") {
-			return lineDropped
+			return lineHop
 		}
 	case 10:
 		if phase.EqualName(name, "connection") {
@@ -262,7 +287,7 @@ func responseLine(name []byte) lineKind {
 		}
 	case 16:
 		if phase.EqualName(name, "proxy-connection") {
-			return lineDropped
+			return lineHop
 		}
 	case 17:
 		if phase.EqualName(name, "transfer-encoding") {
@@ -270,8 +295,17 @@ func responseLine(name []byte) lineKind {
 		}
 	case 18:
 		if phase.EqualName(name, "proxy-authenticate") {
-			return lineDropped
+			return lineHop
 		}
 	}
+	if len(name) >= len("x-pad") && name[0]|0x20 == 'x' && name[1] == '-' && forProxy(name) {
+		return lineAccel
+	}
 	return lineOther
+}
+
+// forProxy says whether a line tells nginx how to treat the answer.
+func forProxy(name []byte) bool {
+	const accel = "x-accel-"
+	return len(name) > len(accel) && phase.EqualName(name[:len(accel)], accel) || phase.EqualName(name, "x-pad")
 }

@@ -148,7 +148,7 @@ func TestRetryLimits(t *testing.T) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
-			r.def.Read = 30 * time.Millisecond
+			r.def.Read, r.def.NoteUnmade = 30*time.Millisecond, strings.HasSuffix(statusesWant, ": ")
 			var servers []*server
 			for range nodes {
 				servers = append(servers, silentServer(t))
@@ -168,6 +168,9 @@ func TestRetryLimits(t *testing.T) {
 	f("deadline", func(d *resource.Upstream) { d.RetryTimeout = 0.02 }, 3, fault.RetryDeadline, "504")
 	f("deadline far away", func(d *resource.Upstream) { d.RetryTimeout = 60 }, 2, fault.HeadTimeout, "504, 504")
 	f("no node", nil, 0, fault.NoEndpoint, "")
+	f("the only node again", retries(2), 1, fault.HeadTimeout, "504, 504, 504")
+	f("more than nodes, shown", retries(9), 2, fault.AllTried, "504, 504 : ")
+	f("deadline, shown", func(d *resource.Upstream) { d.RetryTimeout = 0.02 }, 3, fault.RetryDeadline, "504 : ")
 }
 
 // senders records the endpoint of every attempt and stops at the nth.

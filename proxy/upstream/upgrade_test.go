@@ -183,7 +183,7 @@ func FuzzChosen(f *testing.F) {
 	f.Add("HTTP/1.1 101 x\r\nConnection: upgrade\r\nUpgrade: a,,\r\nContent-Length: 0\r\n\r\n", "a")
 	f.Fuzz(func(t *testing.T, raw, offered string) {
 		var h phase.Header
-		head, bad := parseHead([]byte(raw), false, &h)
+		head, bad := parseHead([]byte(raw), false, &h, AnswerLines{})
 		got := string(chosen([]byte(raw), []byte(offered)))
 		if bad != nil || head.status != switching || got == "" {
 			return

@@ -11,6 +11,7 @@ import (
 
 	"headgate/balancer"
 	"headgate/conf/resource"
+	"headgate/proxy/fault"
 	"headgate/proxy/phase"
 	"headgate/proxy/upstream/dns"
 	"headgate/proxy/upstream/health"
@@ -28,6 +29,15 @@ type Defaults struct {
 	RetryBudget int
 	// MaxHead bounds a response head in bytes.
 	MaxHead int
+	// Lines says which header lines of answers go on.
+	Lines AnswerLines
+	// NoteUnmade shows an attempt for which there was no node or no time left (phase.Attempts.Unmade).
+	NoteUnmade bool
+	// KeepUnknownTypes accepts documents of a type that there is not: where there is a choice of nodes, Forward fails. KeepUnservedSchemes
+	// accepts schemes other than http and https: Forward fails.
+	KeepUnknownTypes, KeepUnservedSchemes bool
+	// BareNodeHost leaves the port out of the Host of pass_host "node", but for https.
+	BareNodeHost bool
 }
 
 // Upstream is a compiled upstream document: endpoints with their pools, the picking rule, the clocks. It is immutable but for the
@@ -60,6 +70,11 @@ type Upstream struct {
 	retryTimeout time.Duration
 	maxHead      int
 	hasty        time.Duration // Defaults.NextNode
+	lines        AnswerLines
+	noteUnmade   bool
+	// refused is what Forward fails with, nil when it does not; flaw says why, and is set also where it does not matter.
+	refused *fault.Fault
+	flaw    string
 
 	// names are those of the nodes, each once. watching says that they are kept fresh; nil without names.
 	names    []*dns.Name
@@ -102,13 +117,17 @@ func compileNodes(hub *Hub, doc *resource.Upstream, name string, def Defaults, p
 	u := &Upstream{
 		name: name, hub: hub, passHost: doc.PassHost, rewriteHost: []byte(doc.UpstreamHost),
 		clocks:  clocks{connect: def.Connect, defaultConnect: true, send: def.Send, head: def.Read, read: def.Read}.with(doc.Timeout),
-		maxHead: def.MaxHead, hasty: def.NextNode, resting: &atomic.Bool{},
+		maxHead: def.MaxHead, hasty: def.NextNode, resting: &atomic.Bool{}, lines: def.Lines, noteUnmade: def.NoteUnmade,
 		limiter:      newLimiter(doc.Limits, prev),
 		retryTimeout: time.Duration(doc.RetryTimeout * float64(time.Second)),
 	}
 	https := doc.Scheme == "https"
 	if !https && doc.Scheme != "http" {
-		return nil, fmt.Errorf("scheme %s is not supported, expected http or https", doc.Scheme)
+		err := fmt.Errorf("scheme %s is not supported, expected http or https", doc.Scheme)
+		if !def.KeepUnservedSchemes {
+			return nil, err
+		}
+		u.refused, u.flaw = fault.UnservedScheme, err.Error()
 	}
 	pool := def.Pool
 	if k := doc.KeepalivePool; k != nil {
@@ -130,6 +149,9 @@ func compileNodes(hub *Hub, doc *resource.Upstream, name string, def Defaults, p
 	endpoints := make([]*balancer.Endpoint, 0, len(doc.Nodes))
 	for _, n := range doc.Nodes {
 		nd := u.newNode(n, https, doc, pool, security)
+		if def.BareNodeHost && !https {
+			nd.host = []byte(strings.TrimSuffix(nd.addr, ":"+portText(int(nd.Port))))
+		}
 		nd.index, nd.limiter = len(u.nodes), u.limiter
 		endpoints = append(endpoints, nd.Endpoint)
 		u.nodes = append(u.nodes, nd)
@@ -146,7 +168,14 @@ func compileNodes(hub *Hub, doc *resource.Upstream, name string, def Defaults, p
 		before = prev.pick
 	}
 	var err error
-	if u.pick, err = balancer.New(doc.Type, endpoints, before); err != nil {
+	if u.pick, err = balancer.New(doc.Type, endpoints, before); err != nil && def.KeepUnknownTypes {
+		u.flaw = err.Error()
+		if u.refused == nil && len(u.nodes) > 1 {
+			u.refused = fault.UnknownBalancer
+		}
+		u.pick, err = balancer.New(balancer.RoundRobin, endpoints, before)
+	}
+	if err != nil {
 		u.Close()
 		return nil, err
 	}
@@ -238,6 +267,9 @@ func (u *Upstream) Close() {
 		n.gate.Release()
 	}
 }
+
+// Flaw says what in the document is not there to be had, "" when nothing is. It was accepted nevertheless.
+func (u *Upstream) Flaw() string { return u.flaw }
 
 // Name implements phase.Upstream.
 func (u *Upstream) Name() string { return u.name }
