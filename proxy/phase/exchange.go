@@ -210,7 +210,7 @@ type Attempts struct {
 	// Tried marks the endpoints of the present upstream that were tried.
 	Tried balancer.Tried
 	// Begun, Connected, Head and End are offsets from Exchange.Start: of the first attempt, and of the last one's connection, response
-	// head and last body byte. Zero means that it did not come to that.
+	// head and last body byte, or failure. Zero means that it did not come to that.
 	Begun, Connected, Head, End time.Duration
 }
 

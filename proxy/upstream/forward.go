@@ -45,7 +45,9 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 			return nil
 		}
 		since, watched := n.watched(x)
-		f = u.attempt(x, n)
+		if f = u.attempt(x, n); f != nil {
+			x.Attempts.End = x.Elapsed()
+		}
 		if watched {
 			n.judge(x, f, since)
 		}
@@ -111,6 +113,7 @@ func repeatable(q *phase.Request) bool {
 // before and was closed by the upstream while it was idle shows that only now, when the close and the request met on the way: the request is
 // repeated once on a new connection, and that does not count as a try.
 func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
+	x.Attempts.Connected, x.Attempts.Head, x.Attempts.End = 0, 0, 0
 	if f := u.prepare(x, n); f != nil {
 		n.leave()
 		return f

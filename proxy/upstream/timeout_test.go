@@ -339,3 +339,31 @@ func TestRouteTimeouts(t *testing.T) {
 		t.Fatal("not the same upstream")
 	}
 }
+
+// The time that an attempt has taken is known when it has failed, too.
+func TestTimeOfFailures(t *testing.T) {
+	mute := serve(t, func(p *peer) {
+		_, _ = p.next()
+		p.gone()
+	})
+	for _, tt := range []struct {
+		name   string
+		server *server
+		fault  *fault.Fault
+		least  time.Duration
+	}{
+		{"no answer", mute, fault.HeadTimeout, 50 * time.Millisecond},
+		{"nobody there", refused(t), fault.ConnectFailed, 1},
+		{"closed", serve(t, once("HTTP/1.1 200")), fault.HeadCut, 1},
+	} {
+		r := newRig(t)
+		if tt.fault == fault.HeadTimeout {
+			r.def.Read = tt.least
+		}
+		x := request("GET", "/", "")
+		do(r.upstream(retries(0), tt.server), x).wantFault(t, tt.fault)
+		if took := x.Attempts.Took(); took < tt.least || x.Attempts.Head != 0 {
+			t.Errorf("%s: took %v, head at %v", tt.name, took, x.Attempts.Head)
+		}
+	}
+}
