@@ -3,62 +3,58 @@ package proxy
 import (
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
-
-	"headgate/proxy/phase"
 )
 
-// A pause of the upstream is not one of the client: the clock of a write runs while there is something to take.
-func TestHTTP2PauseInAnswer(t *testing.T) {
-	up := newPaced(t, "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-	o := defaults()
-	o.WriteTimeout = 500 * time.Millisecond
-	r := newH2Gate(t, o, up.backend)
-	res, err := r.speaker(t).Get("https://a.test/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	buf := make([]byte, 2)
-	for range 2 {
-		up.pieces <- "ab"
-		if _, err := io.ReadFull(res.Body, buf); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(2 * o.WriteTimeout)
-	}
-	up.pieces <- "cd"
-	close(up.pieces)
-	if got, err := io.ReadAll(res.Body); err != nil || string(got) != "cd" {
-		t.Errorf("after a pause %q, %v", got, err)
+// alarms is a stream whose deadlines, like those of x/net/http2, end it when they pass, whether or not anything is waited for.
+type alarms struct {
+	t           testing.TB
+	read, write time.Time
+	sent        strings.Builder
+	body        io.Reader
+}
+
+func (a *alarms) SetReadDeadline(t time.Time) error  { a.read = t; return nil }
+func (a *alarms) SetWriteDeadline(t time.Time) error { a.write = t; return nil }
+func (a *alarms) Header() http.Header                { return http.Header{} }
+func (a *alarms) WriteHeader(int)                    {}
+func (a *alarms) Flush()                             { a.during("flush", a.write) }
+func (a *alarms) Close() error                       { return nil }
+
+func (a *alarms) Write(p []byte) (int, error) {
+	a.during("write", a.write)
+	return a.sent.Write(p)
+}
+
+func (a *alarms) Read(p []byte) (int, error) {
+	a.during("read", a.read)
+	return a.body.Read(p)
+}
+
+func (a *alarms) during(what string, deadline time.Time) {
+	if deadline.IsZero() {
+		a.t.Errorf("a %s without a deadline", what)
 	}
 }
 
-// Nor is time in which nobody asks for the body: an upstream that takes no more for a while.
-func TestHTTP2PauseOfReader(t *testing.T) {
-	o := defaults()
-	o.BodyTimeout = 500 * time.Millisecond
-	r := newH2Gate(t, o, newBackend(t, says(ok200)))
-	from, to := io.Pipe()
-	r.rewrite = func(x *phase.Exchange) phase.Verdict {
-		two := make([]byte, 2)
-		for i := range 3 {
-			if _, err := io.ReadFull(x.Request.Incoming, two); err != nil {
-				t.Errorf("piece %d: %v", i, err)
-				break
-			}
-			time.Sleep(2 * o.BodyTimeout)
-			go func() { _, _ = io.WriteString(to, "ab") }() // the client does not pause while it is asked
+// A pause of the upstream is not one of the client: the clocks of an HTTP/2 client run only while something is asked of it.
+func TestHTTP2ClocksRest(t *testing.T) {
+	s := &alarms{t: t, body: strings.NewReader("abcdef")}
+	w := &h2Writer{s, http.NewResponseController(s), patience}
+	for range 2 {
+		if n, err := w.Write(make([]byte, 2*writePiece+1)); n != 2*writePiece+1 || err != nil || !s.write.IsZero() {
+			t.Errorf("after a write of %d bytes, %v: the stream ends at %v", n, err, s.write)
 		}
-		x.Answer(http.StatusOK, "", []byte("done"))
-		return phase.Stop
 	}
-	r.to("", "probe")
-	go func() { _, _ = io.WriteString(to, "ab") }()
-	res, got, err := ask(t, r.speaker(t), "POST", "/", from)
-	if err != nil || res.StatusCode != 200 || got != "done" {
-		t.Errorf("%v %q, %v", res, got, err)
+	b := &h2Body{
+		r: &http.Request{Body: s, ContentLength: 6}, c: &h2Conn{h: &h2{s: &Server{pause: patience}}}, control: http.NewResponseController(s), left: 6, most: 6,
 	}
-	_ = from.Close()
+	for i := range 3 {
+		n, err := b.Read(make([]byte, 2))
+		if n != 2 || err != nil && i < 2 || !s.read.IsZero() {
+			t.Errorf("after a read of %d bytes, %v: the body ends at %v", n, err, s.read)
+		}
+	}
 }

@@ -169,6 +169,13 @@ type Stream interface {
 	Close()
 }
 
+// Waiter is a Stream that knows whether there is something to deliver.
+type Waiter interface {
+	Stream
+	// Waits says that Next would have to wait for the upstream. An error counts as something, and so does the end.
+	Waits() bool
+}
+
 // Client is who sent the request.
 type Client struct {
 	// Addr and Text are the client's address after real-ip rules; Port belongs to it (0 when it is not known).

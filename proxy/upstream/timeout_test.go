@@ -123,7 +123,7 @@ func TestReadTimeouts(t *testing.T) {
 		"before the head":     {"", "head_timeout"},
 		"in the head":         {"HTTP/1.1 200 OK\r\nContent-Le", "head_timeout"},
 		"after interim":       {"HTTP/1.1 102 Processing\r\n\r\n", "head_timeout"},
-		"in a short body":     {head + "part", "read_timeout"},
+		"in a short body":     {head + "part", "stream: read_timeout"},
 		"in a long body":      {"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\npart", "stream: read_timeout"},
 		"between chunks":      {chunkedHead + "2\r\nok\r\n", "stream: read_timeout"},
 		"inside a chunk line": {chunkedHead + "2\r\nok\r\n1", "stream: read_timeout"},
