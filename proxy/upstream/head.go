@@ -126,6 +126,12 @@ func parseHead(b []byte, headRequest bool, h *phase.Header) (head, *fault.Fault)
 		case lineKeepAlive:
 			r.keepFor = promised(value)
 		case lineDropped:
+		case lineContentType, lineContentEncoding: // one of each leaves, and which one must not be a guess
+			if first, again := firstLine(h, mine, name); !again {
+				h.Add(name, value)
+			} else if !bytes.Equal(first, value) {
+				return r, fault.BadHead
+			}
 		default:
 			h.Add(name, value)
 		}
@@ -189,6 +195,16 @@ func promised(value []byte) time.Duration {
 	return 0
 }
 
+// firstLine returns the value of the first line with this name from start on.
+func firstLine(h *phase.Header, start int, name []byte) (value []byte, ok bool) {
+	for _, f := range h.Fields()[start:] {
+		if bytes.EqualFold(f.Name, name) {
+			return f.Value, true
+		}
+	}
+	return nil, false
+}
+
 // dropNamed removes those of the lines from start on that the Connection values name. What describes the body or belongs to the
 // client's session cannot be taken away like this.
 func dropNamed(h *phase.Header, start int, values [][]byte) {
@@ -231,6 +247,8 @@ const (
 	lineConnection
 	lineKeepAlive
 	lineDropped
+	lineContentType
+	lineContentEncoding
 )
 
 // responseLine classes a header line of a response by name: framing, hop-by-hop (RFC 9110 section 7.6.1) or end-to-end. Date is
@@ -256,6 +274,10 @@ func responseLine(name []byte) lineKind {
 		if phase.EqualName(name, "keep-alive") {
 			return lineKeepAlive
 		}
+	case 12:
+		if phase.EqualName(name, "content-type") {
+			return lineContentType
+		}
 	case 14:
 		if phase.EqualName(name, "content-length") {
 			return lineContentLength
@@ -263,6 +285,9 @@ func responseLine(name []byte) lineKind {
 	case 16:
 		if phase.EqualName(name, "proxy-connection") {
 			return lineDropped
+		}
+		if phase.EqualName(name, "content-encoding") {
+			return lineContentEncoding
 		}
 	case 17:
 		if phase.EqualName(name, "transfer-encoding") {
