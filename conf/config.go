@@ -8,8 +8,9 @@ package conf
 import "time"
 
 // DefaultAccessLogFormat is the template of an access log line. Its first fields are those of APISIX's default format (contract
-// section 6); upstream address, route and branch follow so that hits per branch can be counted with grep.
-const DefaultAccessLogFormat = `$remote_addr - $consumer_name [$time_local] $http_host "$request" $status $body_bytes_sent $request_time "$http_referer" "$http_user_agent" $upstream_addr $upstream_status $upstream_response_time route=$route_id branch=$branch split=$split`
+// section 6); upstream address, route and branch follow so that hits per branch can be
+// counted with grep, then why the exchange failed.
+const DefaultAccessLogFormat = `$remote_addr - $consumer_name [$time_local] $http_host "$request" $status $body_bytes_sent $request_time "$http_referer" "$http_user_agent" $upstream_addr $upstream_status $upstream_response_time route=$route_id branch=$branch split=$split fault=$fault`
 
 // Values of the settings that are a choice.
 const (

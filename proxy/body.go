@@ -4,14 +4,15 @@ import (
 	"io"
 
 	"headgate/proxy/fault"
+	"headgate/proxy/phase"
 )
 
 // body is a response body that is still arriving, as fasthttp sees it.
 type body struct {
 	x     *exchange
 	size  int64  // -1 when it is not known
-	piece []byte // for Read: what the last call had no room for
-	err   error  // for Read: what comes behind piece
+	piece []byte // fetched already: before the head has left, or by a Read that had no room for it
+	err   error  // what comes behind piece
 	begun bool   // the head has left
 	tail  eventTail
 }
@@ -30,8 +31,29 @@ func (x *exchange) stream() {
 		x.tail = true
 		return
 	}
+	if size >= 0 && size <= maxJoined && x.fetch() {
+		return
+	}
 	out.ImmediateHeaderFlush = true
 	out.SetBodyStream(&x.body, int(size))
+}
+
+// maxJoined is how long a body in bytes may be that is looked for once more before the head leaves without it.
+const maxJoined = 8 << 10
+
+// fetch looks whether the body has come by now, without waiting: many servers send it right behind the head, and then one write to the
+// client is enough for both.
+func (x *exchange) fetch() bool {
+	r, b := &x.Response, &x.body
+	if w, ok := r.Stream.(phase.Waiter); !ok || w.Waits() {
+		return false
+	}
+	if b.piece, b.err = x.nextPiece(); b.err != nil || int64(len(b.piece)) < b.size {
+		return false
+	}
+	x.ctx.Response.SetBodyRaw(b.piece)
+	r.Sent = b.size
+	return true
 }
 
 // WriteTo sends every piece as it comes. An error makes fasthttp drop the connection without the end of the body, so that the client
@@ -46,7 +68,10 @@ func (b *body) WriteTo(w io.Writer) (sent int64, err error) {
 		w = b.x.ctx.Conn()
 	}
 	for {
-		piece, end := b.x.nextPiece()
+		piece, end := b.piece, b.err
+		if b.piece = nil; len(piece) == 0 && end == nil {
+			piece, end = b.x.nextPiece()
+		}
 		if len(piece) > 0 {
 			b.tail.note(piece)
 			n, err := w.Write(piece)

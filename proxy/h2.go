@@ -295,7 +295,8 @@ func (c *h2Conn) answer(x *exchange, w http.ResponseWriter) (whole bool) {
 	return err == nil
 }
 
-// h2Writer sends every piece at once. A client that opens no window for it is waited for as long as one that takes no bytes.
+// h2Writer sends every piece at once. A client that opens no window for it is waited for as long as one that takes no bytes. The library's
+// deadline ends the stream whether or not anything is being written, so there is one only while something is.
 type h2Writer struct {
 	http.ResponseWriter
 	control  *http.ResponseController
@@ -312,6 +313,9 @@ func (w *h2Writer) Write(p []byte) (sent int, err error) {
 			err = w.control.Flush()
 		}
 		sent, p = sent+n, p[n:]
+	}
+	if w.patience > 0 && err == nil {
+		_ = w.control.SetWriteDeadline(time.Time{})
 	}
 	return sent, err
 }

@@ -74,6 +74,9 @@ func (b *h2Body) Read(p []byte) (n int, err error) {
 		_ = b.control.SetReadDeadline(asked.Add(min(pause, bodyTime(pause, size)-b.waited)))
 	}
 	n, err = b.r.Body.Read(p)
+	if pause > 0 && err == nil { // the library's deadline ends the body although nobody asks for it
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
 	b.waited += time.Since(asked)
 	b.took += int64(n)
 	b.left -= int64(n)
@@ -84,9 +87,6 @@ func (b *h2Body) Read(p []byte) (n int, err error) {
 		return n, nil
 	case err == nil, err == io.EOF: // the last byte of a body whose length is known is its end
 		b.err = io.EOF
-		if pause > 0 {
-			_ = b.control.SetReadDeadline(time.Time{})
-		}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		b.err = fault.RequestTimeout
 	case b.r.Context().Err() != nil:

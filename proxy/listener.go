@@ -298,7 +298,12 @@ func (l *Listener) shed() bool {
 	_ = l.spare.Close()
 	defer l.reserve()
 	_ = t.SetDeadline(time.Now().Add(10 * time.Millisecond))
-	defer func() { _ = t.SetDeadline(time.Time{}) }()
+	defer func() {
+		_ = t.SetDeadline(time.Time{})
+		if l.last.Load() { // Finish has come in between
+			_ = t.SetDeadline(time.Unix(1, 0))
+		}
+	}()
 	c, err := t.Accept()
 	if err != nil {
 		return false

@@ -166,6 +166,30 @@ func TestListenerGoesOnAfterErrors(t *testing.T) {
 	}
 }
 
+// A listener that is finished while it turns somebody away still comes to its end.
+func TestListenerFinishDuringShortage(t *testing.T) {
+	l, err := Listen(context.Background(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	l.Finish()
+	l.shed() // which has a deadline of its own
+	ended := make(chan error, 1)
+	go func() {
+		_, err := l.Accept()
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, net.ErrClosed) {
+			t.Errorf("Accept ends with %v", err)
+		}
+	case <-time.After(patience):
+		t.Error("Accept waits for newcomers")
+	}
+}
+
 func TestConnAddresses(t *testing.T) {
 	for _, tt := range []struct{ addr, text string }{{"192.0.2.1:81", "192.0.2.1"}, {"[::ffff:192.0.2.1]:81", "192.0.2.1"}, {"[2001:db8::1]:81", "2001:db8::1"}} {
 		addr, port, text := address(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(tt.addr)))

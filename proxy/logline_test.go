@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -75,5 +77,28 @@ func TestDefaultLogLine(t *testing.T) {
 	}
 	if !strings.Contains(lines[served], up.addr) || !strings.Contains(lines[served], "any") {
 		t.Errorf("log: %s", lines[served])
+	}
+}
+
+// The default line says at its end what went wrong, also when that was after the head had left.
+func TestLogLineNamesTheFault(t *testing.T) {
+	up := newBackend(t, func(c net.Conn, m message) bool {
+		answer := map[string]string{
+			"/ok": ok200, "/head": "HTTP/1.1 200\r\nbad", "/body": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+		}[m.target]
+		_, _ = io.WriteString(c, answer)
+		return false
+	})
+	o := defaults()
+	var err error
+	if o.Format, err = vars.Compile(conf.DefaultAccessLogFormat); err != nil {
+		t.Fatal(err)
+	}
+	r := newGate(t, o).to(up.addr)
+	for i, tt := range []struct{ path, code string }{{"/ok", "-"}, {"/head", "head_cut"}, {"/body", "body_cut"}, {"/%zz", "bad_path"}} {
+		r.once(t, "GET "+tt.path+" HTTP/1.1\r\nHost: a\r\n\r\n")
+		if line := r.lines(i + 1)[i]; !strings.HasSuffix(line, " fault="+tt.code) {
+			t.Errorf("%s: %s", tt.path, line)
+		}
 	}
 }

@@ -125,6 +125,65 @@ func TestPiecesLeaveAsTheyCome(t *testing.T) {
 	}
 }
 
+// TestShortBodyInPieces: that a body would fit behind its head does not make it wait for its end.
+func TestShortBodyInPieces(t *testing.T) {
+	for name, request := range map[string]string{"HTTP/1.1": get, "HTTP/1.0": "GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n"} {
+		t.Run(name, func(t *testing.T) {
+			up := newPaced(t, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
+			r := newGate(t, defaults()).to(up.addr)
+			c := r.dial(t).say(request)
+			if head := c.head(); !strings.Contains(head, "\r\nContent-Length: 6\r\n") || strings.Contains(head, "chunked") {
+				t.Errorf("head %q", head)
+			}
+			for _, piece := range []string{"ab", "c", "def"} {
+				up.pieces <- piece
+				c.expect(piece)
+			}
+			if line := r.lines(1)[0]; !strings.Contains(line, " 200 6 ") {
+				t.Errorf("log: %s", line)
+			}
+			c.say("GET /# HTTP/1.1\r\nHost: a\r\n\r\n").want("GET", 400, "*")
+		})
+	}
+}
+
+// TestShortBodyBehindItsHead: a body that has come while the answer was being prepared leaves with the head, and the connection is used again.
+func TestShortBodyBehindItsHead(t *testing.T) {
+	sent := make(chan struct{})
+	up := newBackend(t, func(c net.Conn, _ message) bool {
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+		<-sent // the head has been read
+		_, _ = io.WriteString(c, "ok")
+		sent <- struct{}{}
+		return true
+	})
+	r := newGate(t, defaults())
+	r.response = func(x *phase.Exchange) {
+		sent <- struct{}{}
+		<-sent
+		if w, ok := x.Response.Stream.(phase.Waiter); !ok || x.Response.Size != 2 {
+			t.Errorf("the body is %T, %d bytes", x.Response.Stream, x.Response.Size)
+		} else {
+			r.eventually("the body has come", func() bool { return !w.Waits() })
+		}
+	}
+	r.to(up.addr, "probe")
+	c := r.dial(t)
+	for range 3 {
+		buf := make([]byte, 4096)
+		n, err := c.say(get).Read(buf)
+		if got := string(buf[:n]); err != nil || !strings.HasPrefix(got, "HTTP/1.1 200 OK\r\n") || !strings.HasSuffix(got, "\r\n\r\nok") {
+			t.Fatalf("the first read brings %q, %v", got, err)
+		}
+	}
+	r.eventually("one connection has served them all", func() bool { open, idle := r.hub.Connections(); return open == 1 && idle == 1 })
+	for _, line := range r.lines(3) {
+		if !strings.Contains(line, " 200 2 ") {
+			t.Errorf("log: %s", line)
+		}
+	}
+}
+
 // TestCutAnswers: what the upstream cuts never looks complete.
 func TestCutAnswers(t *testing.T) {
 	for _, tt := range []struct{ name, request, head, piece string }{
@@ -132,6 +191,7 @@ func TestCutAnswers(t *testing.T) {
 		{"inside a chunk", get, "Transfer-Encoding: chunked", "5\r\nhel"},
 		{"broken chunk", get, "Transfer-Encoding: chunked", "5\r\nhelloX"},
 		{"length", get, "Content-Length: 20000", "hello"},
+		{"short length", get, "Content-Length: 20", "hello"},
 		{"chunks for HTTP/1.0", "GET / HTTP/1.0\r\nHost: a\r\n\r\n", "Transfer-Encoding: chunked", "5\r\nhello\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -174,6 +174,13 @@ type Stream interface {
 	Close()
 }
 
+// Waiter is a Stream that knows whether there is something to deliver.
+type Waiter interface {
+	Stream
+	// Waits says that Next would have to wait for the upstream. An error counts as something, and so does the end.
+	Waits() bool
+}
+
 // Client is who sent the request.
 type Client struct {
 	// Addr and Text are the client's address after real-ip rules; Port belongs to it (0 when it is not known).
@@ -231,7 +238,7 @@ type Attempts struct {
 	// Tried marks the endpoints of the present upstream that were tried.
 	Tried balancer.Tried
 	// Begun, Connected, Head and End are offsets from Exchange.Start: of the first attempt, and of the last one's connection, response
-	// head and last body byte. Zero means that it did not come to that.
+	// head and last body byte, or failure. Zero means that it did not come to that.
 	Begun, Connected, Head, End time.Duration
 }
 

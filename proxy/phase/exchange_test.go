@@ -248,6 +248,7 @@ func sample() *Exchange {
 	q.ContentType, q.Body = []byte("application/x-www-form-urlencoded; charset=utf-8"), []byte("user=J%C3%BC&n=1")
 	q.OutTarget, q.OutHost = []byte("/v2/chat"), []byte("up.example.com")
 	q.Header = *lines("Accept: a", "X-Tag: 1", "Cookie: a=1; b=2; a=3", "x-tag: 2", "X_Tag: 3", "Cookie: c=4; b=5", "Authorization: bAsIc amFjazpzZWNyZXQ=")
+	x.Fault = fault.BadHead
 	x.Response.Status, x.Response.Sent = 502, 42
 	x.Response.Header = *lines("Server: up", "X-Y: z")
 	a := &x.Attempts

@@ -161,6 +161,10 @@ func (x *Exchange) varOfAnswer(id vars.ID, dst []byte) ([]byte, bool) {
 		return appendSeconds(dst, a.Head-a.Begun), a.Head > 0
 	case vars.UpstreamResponseTime:
 		return appendSeconds(dst, a.Took()), a.Count > 0
+	case vars.Fault:
+		if x.Fault != nil {
+			return append(dst, x.Fault.Code...), true
+		}
 	case vars.UpstreamURI:
 		return x.Request.OutTarget, len(x.Request.OutTarget) > 0
 	case vars.RespBody:

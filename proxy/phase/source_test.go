@@ -30,7 +30,7 @@ func TestEveryVariable(t *testing.T) {
 		"bytes_sent": "42", "body_bytes_sent": "42", "bytes_received": "321", "upstream_addr": "10.0.0.8:8443, 10.0.0.9:8443",
 		"upstream_status": "504, 502", "upstream_response_time": "2.000", "upstream_connect_time": "0.010", "upstream_header_time": "1.510",
 		"upstream_host": "up.example.com", "upstream_uri": "/v2/chat", "upstream_name": "fake", "balancer_ip": "10.0.0.9", "balancer_port": "8443",
-		"branch": "v2", "split": "12:1:7:v2", "time_local": "09/Mar/2026:08:07:06 -0530", "time_iso8601": "2026-03-09T08:07:06-05:30", "msec": "1773063426.054",
+		"branch": "v2", "split": "12:1:7:v2", "fault": "bad_head", "time_local": "09/Mar/2026:08:07:06 -0530", "time_iso8601": "2026-03-09T08:07:06-05:30", "msec": "1773063426.054",
 		"consumer_name": "jack", "consumer_group_id": "gold", "route_id": "r1", "route_name": "chat", "service_id": "s7", "service_name": "ai",
 		"binary_remote_addr": "\xc0\x00\x02\x07", "https": "", "request_body": "user=J%C3%BC&n=1", "resp_body": "sorry",
 		"graphql_name": "Q", "graphql_operation": "query", "graphql_root_fields": "owner, repo",
@@ -69,7 +69,7 @@ func TestEveryVariable(t *testing.T) {
 // An exchange of which nothing is known yet must not panic, and says "no value" rather than inventing one.
 func TestVariablesOfAnEmptyExchange(t *testing.T) {
 	empty := " args content_type content_length http_host remote_user status upstream_addr upstream_status upstream_response_time " +
-		"upstream_connect_time upstream_header_time upstream_host upstream_uri upstream_name balancer_ip balancer_port branch split consumer_name " +
+		"upstream_connect_time upstream_header_time upstream_host upstream_uri upstream_name balancer_ip balancer_port branch split fault consumer_name " +
 		"consumer_group_id route_id route_name service_id service_name binary_remote_addr request_body resp_body graphql_name graphql_operation " +
 		"graphql_root_fields "
 	x := &Exchange{}

@@ -153,6 +153,26 @@ func (s *stream) ended(err error) error {
 	return fault.BodyCut
 }
 
+// Waits implements phase.Waiter.
+func (s *stream) Waits() bool {
+	switch {
+	case s.err != nil || s.complete():
+		return false
+	case s.framing == byChunks && len(s.pending) > 0:
+		probe := s.chunks // what is there may be no more than the end of the last chunk
+		if p, _, ok := probe.Next(s.pending, len(s.pending)); len(p) > 0 || !ok || probe.Done() {
+			return false
+		}
+	case len(s.pending) > 0:
+		return false
+	}
+	c := s.c
+	if c.records != nil && (c.filled || c.records.buffered() > 0) {
+		return false
+	}
+	return silent(c.fd)
+}
+
 // complete says that every byte of the body has been read.
 func (s *stream) complete() bool {
 	return s.err == io.EOF || s.err == nil && (s.framing == byLength && s.left == 0 || s.framing == byChunks && s.chunks.Done())
@@ -186,4 +206,4 @@ func (s *stream) report() {
 	s.checks.Answered(s.n.target, s.status)
 }
 
-var _ phase.Stream = (*stream)(nil)
+var _ phase.Waiter = (*stream)(nil)

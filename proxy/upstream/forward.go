@@ -52,7 +52,9 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 			return nil
 		}
 		since, watched := n.watched(x)
-		f = u.attempt(x, n)
+		if f = u.attempt(x, n); f != nil {
+			x.Attempts.End = x.Elapsed()
+		}
 		if watched {
 			n.judge(x, f, since)
 		}
@@ -123,6 +125,7 @@ func (u *Upstream) repeatable(q *phase.Request) bool {
 // before and was closed by the upstream while it was idle shows that only now, when the close and the request met on the way: the request is
 // repeated once on a new connection, and that does not count as a try.
 func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
+	x.Attempts.Connected, x.Attempts.Head, x.Attempts.End = 0, 0, 0
 	if f := u.prepare(x, n); f != nil {
 		n.leave()
 		return f
@@ -293,8 +296,8 @@ func (u *Upstream) readMore(x *phase.Exchange, c *conn, read int) ([]byte, int, 
 	return in, read, fault.ClosedBeforeHead
 }
 
-// receive turns the head h, which ends at end in x.Wire.In, and what follows it into the response. A body that is there already, or that
-// fits behind the head and has a known length, is taken whole; everything else is streamed. With a fault, c is still the caller's.
+// receive turns the head h, which ends at end in x.Wire.In, and what follows it into the response. A body that has come with the head is
+// taken whole; everything else is streamed. With a fault, c is still the caller's.
 func (u *Upstream) receive(x *phase.Exchange, c *conn, n *node, h head, end, read int) *fault.Fault {
 	r, in := &x.Response, x.Wire.In
 	if h.status == switching {
@@ -307,12 +310,8 @@ func (u *Upstream) receive(x *phase.Exchange, c *conn, n *node, h head, end, rea
 	case noBody:
 		r.HeadLength = h.announced
 	case byLength:
-		if whole = h.length <= int64(len(in)-end); whole {
-			var f *fault.Fault
+		if whole = h.length <= int64(read-end); whole {
 			used = int(h.length)
-			if read, f = u.readUpTo(x, c, in, read, end+used); f != nil {
-				return f
-			}
 			body = in[end : end+used]
 		}
 	case byChunks:
@@ -335,32 +334,6 @@ func (u *Upstream) receive(x *phase.Exchange, c *conn, n *node, h head, end, rea
 	r.Status, r.Source = h.status, phase.FromUpstream
 	x.Attempts.Note(h.status)
 	return nil
-}
-
-// readUpTo reads until in[:end] is full. It offers the whole of in, so that bytes which belong to no answer show up.
-func (u *Upstream) readUpTo(x *phase.Exchange, c *conn, in []byte, read, end int) (int, *fault.Fault) {
-	for begun := read; read < end; {
-		patience := u.left(x, u.read)
-		if read == begun {
-			patience = u.content(x, patience)
-		}
-		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
-			return read, fault.BodyCut
-		}
-		n, err := c.Read(in[read:])
-		if read += n; n == 0 && err != nil {
-			switch {
-			case c.socket.Interrupted():
-				return read, fault.ClientGone
-			case !isTimeout(err):
-				return read, fault.BodyCut
-			case read == begun:
-				return read, u.starved(x, fault.ReadTimeout)
-			}
-			return read, u.late(x, fault.ReadTimeout)
-		}
-	}
-	return read, nil
 }
 
 var _ phase.Upstream = (*Upstream)(nil)

@@ -147,6 +147,12 @@ func parseHead(b []byte, headRequest bool, h *phase.Header, pass AnswerLines) (h
 			}
 		case lineKeepAlive:
 			r.keepFor = promised(value)
+		case lineContentType: // one leaves, and which one must not be a guess
+			if first, again := firstLine(h, mine, name); !again {
+				h.Add(name, value)
+			} else if !bytes.Equal(first, value) {
+				return r, fault.BadHead
+			}
 		default:
 			if pass.keeps(kind, r.status) {
 				h.Add(name, value)
@@ -212,6 +218,16 @@ func promised(value []byte) time.Duration {
 	return 0
 }
 
+// firstLine returns the value of the first line with this name from start on.
+func firstLine(h *phase.Header, start int, name []byte) (value []byte, ok bool) {
+	for _, f := range h.Fields()[start:] {
+		if bytes.EqualFold(f.Name, name) {
+			return f.Value, true
+		}
+	}
+	return nil, false
+}
+
 // dropNamed removes those of the lines from start on that the Connection values name. What describes the body or belongs to the
 // client's session cannot be taken away like this.
 func dropNamed(h *phase.Header, start int, values [][]byte) {
@@ -256,6 +272,7 @@ const (
 	lineDropped
 	lineHop
 	lineAccel
+	lineContentType
 )
 
 // responseLine classes a header line of a response by name: framing, hop-by-hop (RFC 9110 section 7.6.1), meant for the proxy, or end-to-end.
@@ -280,6 +297,10 @@ func responseLine(name []byte) lineKind {
 		}
 		if phase.EqualName(name, "keep-alive") {
 			return lineKeepAlive
+		}
+	case 12:
+		if phase.EqualName(name, "content-type") {
+			return lineContentType
 		}
 	case 14:
 		if phase.EqualName(name, "content-length") {

@@ -128,6 +128,7 @@ func TestMalformedHeads(t *testing.T) {
 		"huge length":               "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551618\r\n\r\nok",
 		"two lengths":               "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
 		"length and coding":         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"two types":                 "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nX: y\r\ncontent-type: text/plain\r\n" + tail,
 		"coding and length":         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n0\r\n\r\n",
 		"coding identity":           "HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n" + tail,
 		"coding gzip, chunked":      "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
@@ -162,6 +163,16 @@ func TestMalformedHeads(t *testing.T) {
 				t.Fatalf("%d header lines left, %d attempts", n, x.Attempts.Count)
 			}
 		})
+	}
+}
+
+// TestLineSaidTwice: a Content-Type that an upstream says twice it has said once; lines that are lists (RFC 9110 section 5.3) stay.
+func TestLineSaidTwice(t *testing.T) {
+	r := newRig(t)
+	got := get(r.upstream(nil, serve(t, answers("HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nX: 1\r\ncontent-type: a/b\r\nContent-Encoding: gzip\r\nContent-Encoding: br\r\nX: 1\r\nContent-Length: 2\r\n\r\nok"))))
+	got.want(t, 200, "ok")
+	if want := "Content-Type: a/b\nX: 1\nContent-Encoding: gzip\nContent-Encoding: br\nX: 1\n"; got.header != want {
+		t.Errorf("lines %q, want %q", got.header, want)
 	}
 }
 

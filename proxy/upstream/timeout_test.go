@@ -78,7 +78,7 @@ func TestReadTimeouts(t *testing.T) {
 		"before the head":     {"", "head_timeout"},
 		"in the head":         {"HTTP/1.1 200 OK\r\nContent-Le", "head_timeout"},
 		"after interim":       {"HTTP/1.1 102 Processing\r\n\r\n", "head_timeout"},
-		"in a short body":     {head + "part", "read_timeout"},
+		"in a short body":     {head + "part", "stream: read_timeout"},
 		"in a long body":      {"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\npart", "stream: read_timeout"},
 		"between chunks":      {chunkedHead + "2\r\nok\r\n", "stream: read_timeout"},
 		"inside a chunk line": {chunkedHead + "2\r\nok\r\n1", "stream: read_timeout"},
@@ -292,5 +292,33 @@ func TestRouteTimeouts(t *testing.T) {
 	post(own).wantFault(t, fault.HeadTimeout)
 	if u.WithTimeout(nil) != u || own.Name() != "test" || &own.nodes[0] != &u.nodes[0] {
 		t.Fatal("not the same upstream")
+	}
+}
+
+// The time that an attempt has taken is known when it has failed, too.
+func TestTimeOfFailures(t *testing.T) {
+	mute := serve(t, func(p *peer) {
+		_, _ = p.next()
+		p.gone()
+	})
+	for _, tt := range []struct {
+		name   string
+		server *server
+		fault  *fault.Fault
+		least  time.Duration
+	}{
+		{"no answer", mute, fault.HeadTimeout, 50 * time.Millisecond},
+		{"nobody there", refused(t), fault.ConnectFailed, 1},
+		{"closed", serve(t, once("HTTP/1.1 200")), fault.HeadCut, 1},
+	} {
+		r := newRig(t)
+		if tt.fault == fault.HeadTimeout {
+			r.def.Read = tt.least
+		}
+		x := request("GET", "/", "")
+		do(r.upstream(retries(0), tt.server), x).wantFault(t, tt.fault)
+		if took := x.Attempts.Took(); took < tt.least || x.Attempts.Head != 0 {
+			t.Errorf("%s: took %v, head at %v", tt.name, took, x.Attempts.Head)
+		}
 	}
 }

@@ -46,6 +46,7 @@ const (
 	BalancerPort
 	Branch // the choice of a traffic split
 	Split  // how it came about: revision:rule:bucket:branch
+	Fault  // the code of what went wrong, as in the metric of faults
 	TimeLocal
 	TimeISO8601
 	Msec // wall clock, seconds since 1970
@@ -111,6 +112,7 @@ var idNames = [idCount]string{
 	BalancerPort:         "balancer_port",
 	Branch:               "branch",
 	Split:                "split",
+	Fault:                "fault",
 	TimeLocal:            "time_local",
 	TimeISO8601:          "time_iso8601",
 	Msec:                 "msec",
