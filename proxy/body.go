@@ -12,6 +12,7 @@ type body struct {
 	size  int64  // -1 when it is not known
 	piece []byte // for Read: what the last call had no room for
 	err   error  // for Read: what comes behind piece
+	held  []byte // the body, when it was there from the beginning; what comes from Stream otherwise
 	begun bool   // the head has left
 	tail  eventTail
 }
@@ -30,8 +31,26 @@ func (x *exchange) stream() {
 		x.tail = true
 		return
 	}
+	if size < 0 && !x.bodiless() {
+		x.promise()
+	}
 	out.ImmediateHeaderFlush = true
 	out.SetBodyStream(&x.body, int(size))
+}
+
+// streamHeld makes a body that is here, and has passed the plugins, one that is sent in chunks, with trailers behind it.
+func (x *exchange) streamHeld() {
+	x.body = body{x: x, size: -1, held: x.Response.Body}
+	x.promise()
+	x.ctx.Response.SetBodyStream(&x.body, -1)
+}
+
+// next returns the next piece; io.EOF comes with the last one, which may be empty.
+func (b *body) next() ([]byte, error) {
+	if b.x.Response.Stream == nil {
+		return b.held, io.EOF
+	}
+	return b.x.nextPiece()
 }
 
 // WriteTo sends every piece as it comes. An error makes fasthttp drop the connection without the end of the body, so that the client
@@ -46,7 +65,7 @@ func (b *body) WriteTo(w io.Writer) (sent int64, err error) {
 		w = b.x.ctx.Conn()
 	}
 	for {
-		piece, end := b.x.nextPiece()
+		piece, end := b.next()
 		if len(piece) > 0 {
 			b.tail.note(piece)
 			n, err := w.Write(piece)
@@ -61,6 +80,9 @@ func (b *body) WriteTo(w io.Writer) (sent int64, err error) {
 			}
 		}
 		if end == io.EOF {
+			if b.size < 0 {
+				b.x.trail()
+			}
 			return sent, nil
 		}
 		if end != nil {
@@ -78,9 +100,12 @@ func (b *body) Read(p []byte) (n int, err error) {
 	defer b.x.brokenOff(&err)
 	b.begun = true
 	for len(b.piece) == 0 && b.err == nil {
-		b.piece, b.err = b.x.nextPiece()
+		b.piece, b.err = b.next()
 	}
 	if len(b.piece) == 0 {
+		if b.err == io.EOF && b.size < 0 {
+			b.x.trail()
+		}
 		return 0, b.err
 	}
 	n = copy(p, b.piece)
@@ -113,12 +138,18 @@ func (x *exchange) nextPiece() ([]byte, error) {
 	if !x.chunked() {
 		return piece, end
 	}
-	piece, err := x.Chunk(piece, end == io.EOF)
+	made, err := x.Chunk(piece, end == io.EOF)
 	if err != nil {
 		x.raise(chunkFault(err))
 		return nil, err
 	}
-	return piece, end
+	x.altered = x.altered || !same(made, piece)
+	return made, end
+}
+
+// same says that a and b are the same bytes in the same place.
+func same(a, b []byte) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // chunked says whether chunk plugins see the body.
@@ -134,6 +165,7 @@ func (x *exchange) chunkWhole() {
 		x.ctx.SetConnectionClose()
 		return
 	}
+	x.altered = !same(b, x.Response.Body)
 	x.Response.Body, x.Response.HeadLength = b, -1
 }
 

@@ -27,6 +27,7 @@ type Gateway struct {
 	lifetime time.Duration // of a tunnel; 0 = for ever
 	server   []byte        // the Server header of answers; empty lets the upstream's pass
 	charset  bool          // see addCharset
+	trailers trailers      // that may follow answers
 	buffer   int           // the longest request body that is collected before it is sent on
 	errorf   func(format string, args ...any)
 
@@ -62,6 +63,7 @@ type exchange struct {
 	body      body
 	tunnel    *tunnel // what the connections have become, nil on all but upgraded ones
 	tail      bool    // the body is written in Close, where only the end of the connection ends it
+	altered   bool    // a plugin has sent on something else than what the upstream has sent
 	broken    bool    // a plugin has panicked: no chunk plugin is asked any more
 	line      []byte
 }
@@ -270,6 +272,8 @@ func (x *exchange) write() {
 	switch {
 	case up != nil:
 		x.upgrade(up)
+	case whole && r.Trailers.Fields.Len() > 0 && x.trails():
+		x.streamHeld()
 	case whole:
 		out.SetBodyRaw(r.Body)
 		r.Sent = int64(len(r.Body))
@@ -343,7 +347,7 @@ func (x *exchange) Close() error {
 	}
 	x.route, x.ctx, x.hostport, x.forwarded, x.body, x.escaped = nil, nil, nil, forwarded{}, body{}, nil
 	x.length, x.waits, x.incoming, x.passed = 0, false, nil, false
-	x.tunnel, x.tail, x.broken = nil, false, false
+	x.tunnel, x.tail, x.altered, x.broken = nil, false, false, false
 	x.query = route.Query{}
 	g.pool.Put(x)
 	return nil

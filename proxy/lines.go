@@ -65,6 +65,10 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 			lists++
 		case lineForwarded:
 			e.forwardedLine(name, value, x)
+		case lineTE:
+			q.TakesTrailers = e.announces && !q.HTTP10 && wire.HasToken(value, "trailers")
+		case lineTrailer:
+			e.trailers.announce(x, value)
 		case lineContentType:
 			q.ContentType = value
 			q.Header.Add(name, value)
@@ -105,6 +109,8 @@ const (
 	lineExpect
 	lineUpgrade
 	lineForwarded
+	lineTE
+	lineTrailer
 	lineDropped
 )
 
@@ -115,7 +121,7 @@ func requestLine(name []byte) lineKind {
 	switch len(name) {
 	case 2:
 		if is("te") {
-			return lineDropped
+			return lineTE
 		}
 	case 4:
 		if is("host") {
@@ -130,7 +136,7 @@ func requestLine(name []byte) lineKind {
 			return lineUpgrade
 		}
 		if is("trailer") {
-			return lineDropped
+			return lineTrailer
 		}
 	case 9:
 		if is("forwarded") {

@@ -58,6 +58,8 @@ type ServerOptions struct {
 	KeepSlash, Servlet bool
 	// PassNamed passes on the lines that Connection names, which RFC 9110 section 7.6.1 forbids.
 	PassNamed bool
+	// RequestTrailers and ResponseTrailers are the names of the fields that may pass behind bodies; "*" = all that may stand there at all.
+	RequestTrailers, ResponseTrailers []string
 	// Charset names UTF-8 as the charset of text answers that name none.
 	Charset bool
 	// Log takes the access log, nil for none; Format makes its lines.
@@ -94,7 +96,9 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	}
 	g := &Gateway{
 		live: live, settings: o.Settings, server: []byte(o.Server), charset: o.Charset, buffer: o.BodyBuffer, lifetime: o.UpgradeLifetime, errorf: o.Errorf,
-		edge: edge{maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed},
+		trailers: newTrailers(o.ResponseTrailers),
+		edge: edge{maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash, rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed,
+			trailers: newTrailers(o.RequestTrailers)},
 
 		requests: o.Meter.Counter(meter.Requests),
 		panics:   o.Meter.Counter(meter.Panics),
@@ -107,6 +111,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	if o.Log != nil && o.Log.Enabled() && o.Format != nil {
 		g.log, g.format = o.Log, o.Format
 	}
+	g.edge.announces = !g.trailers.none()
 	s := &Server{g: g, patience: o.WriteTimeout, pause: o.BodyTimeout, conns: map[*edgeConn]struct{}{}}
 	s.http = &fasthttp.Server{
 		Handler:                       g.Handle,

@@ -27,6 +27,7 @@ type head struct {
 	length    int64 // byLength; else -1
 	announced int64 // Content-Length of a bodyless answer (HEAD, 304), -1 when absent
 	keepAlive bool
+	trailers  bool // a Trailer line announces some
 	// keepFor is how long the upstream will wait for the next request, 0 when it does not say.
 	keepFor time.Duration
 }
@@ -125,6 +126,8 @@ func parseHead(b []byte, headRequest bool, h *phase.Header) (head, *fault.Fault)
 			}
 		case lineKeepAlive:
 			r.keepFor = promised(value)
+		case lineTrailer:
+			r.trailers = true
 		case lineDropped:
 		default:
 			h.Add(name, value)
@@ -230,6 +233,7 @@ const (
 	lineTransferEncoding
 	lineConnection
 	lineKeepAlive
+	lineTrailer
 	lineDropped
 )
 
@@ -246,7 +250,10 @@ func responseLine(name []byte) lineKind {
 			return lineDropped
 		}
 	case 7:
-		if phase.EqualName(name, "trailer") || phase.EqualName(name, "upgrade") {
+		if phase.EqualName(name, "trailer") {
+			return lineTrailer
+		}
+		if phase.EqualName(name, "upgrade") {
 			return lineDropped
 		}
 	case 10:
