@@ -9,7 +9,8 @@ import (
 // body is a response body that is still arriving, as fasthttp sees it.
 type body struct {
 	x     *exchange
-	size  int64  // -1 when it is not known
+	size  int64  // -1 when it is not known, or of no concern to who frames
+	fixed bool   // the head announces its length
 	piece []byte // for Read: what the last call had no room for
 	err   error  // for Read: what comes behind piece
 	held  []byte // the body, when it was there from the beginning; what comes from Stream otherwise
@@ -24,7 +25,7 @@ func (x *exchange) stream() {
 	if x.chunked() {
 		size = -1 // what the plugins make of it cannot be known
 	}
-	x.body = body{x: x, size: size}
+	x.body = body{x: x, size: size, fixed: size >= 0}
 	if size < 0 && x.Request.HTTP10 { // a client that knows no chunks (RFC 9112 section 6.1); fasthttp would send them
 		out.SetConnectionClose()
 		out.SkipBody = true

@@ -206,6 +206,9 @@ func (x *exchange) forward() {
 // left where it is.
 func (x *exchange) buffered() bool {
 	limit := x.g.buffer
+	if x.Request.Unbuffered {
+		limit = -1
+	}
 	if x.Request.Broken != nil || x.Request.Incoming.Announced() <= int64(limit) && !x.TryHold(limit) && x.Request.Broken != nil {
 		x.Fail(x.Request.Broken)
 		return false

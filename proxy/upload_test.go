@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -471,4 +473,44 @@ func TestRefusalsArrive(t *testing.T) {
 		_ = c.Close()
 	}
 	r.eventually("nobody lingers", func() bool { return r.linger.Load() == 0 && r.open.Load() == 0 })
+}
+
+// TestUnbufferedBodies: a short body passes as it comes when nobody wants it collected.
+func TestUnbufferedBodies(t *testing.T) {
+	seen := make(chan string)
+	addr := rawServer(t, func(c net.Conn, in *bufio.Reader) {
+		lines, err := head(in)
+		if err != nil {
+			return
+		}
+		body := io.Reader(in)
+		if slices.Contains(lines, "Transfer-Encoding: chunked") {
+			body = httputil.NewChunkedReader(in)
+		}
+		buf := make([]byte, 3)
+		for range 2 {
+			if _, err := io.ReadFull(body, buf); err != nil {
+				return
+			}
+			seen <- string(buf)
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+	})
+	r := newGate(t, defaults()).to(addr, "probe")
+	r.rewrite = func(x *phase.Exchange) phase.Verdict {
+		x.Request.Unbuffered = true
+		return phase.Continue
+	}
+	for framing, pieces := range map[string][2]string{
+		"Content-Length: 6": {"abc", "def"}, "Transfer-Encoding: chunked": {"3\r\nabc\r\n", "3\r\ndef\r\n0\r\n\r\n"},
+	} {
+		c := r.dial(t).say("POST / HTTP/1.1\r\nHost: a\r\n" + framing + "\r\n\r\n")
+		for i, want := range []string{"abc", "def"} {
+			c.say(pieces[i])
+			if got := <-seen; got != want {
+				t.Errorf("%s: the upstream saw %q", framing, got)
+			}
+		}
+		c.want("POST", 200, "ok")
+	}
 }

@@ -112,6 +112,8 @@ type Request struct {
 	Trailers, Announced []byte
 	// TakesTrailers says that the client takes what is behind the body of an answer (TE: trailers, RFC 9110 section 10.1.4).
 	TakesTrailers bool
+	// Unbuffered: a body that has not come with its head passes as it comes, however short it is.
+	Unbuffered bool
 	// Spent says that a part of Incoming is on its way to an upstream, so that the request cannot be sent again.
 	Spent bool
 	// Broken is why the body cannot be had whole, nil as long as nothing speaks against it.
