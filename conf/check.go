@@ -73,6 +73,8 @@ func (k checker) gateway() {
 		k.add("gateway.server_header", `expected a header value of printable ASCII characters, or "" for the upstream's`)
 	}
 	k.prefixes("gateway.trusted_addresses", g.TrustedAddresses)
+	k.trailers("gateway.request_trailers", g.RequestTrailers)
+	k.trailers("gateway.response_trailers", g.ResponseTrailers)
 	k.size("gateway.max_post_args_size", g.MaxPostArgsSize, KiB, maxBody)
 	k.gatewayTLS()
 }
@@ -215,7 +217,8 @@ var (
 	versionPattern  = regexp.MustCompile(`^[0-9]+\.[0-9]+\.[0-9]+$`)
 	idPattern       = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`) // contract section 1.7
 	namePattern     = regexp.MustCompile(`^[a-zA-Z0-9]([a-zA-Z0-9_.-]{0,252}[a-zA-Z0-9])?$`)
-	usernamePattern = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,256}$`) // the same
+	fieldPattern    = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9a-zA-Z]{1,256}$") // RFC 9110 section 5.6.2
+	usernamePattern = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,256}$`)              // the same
 )
 
 func (k checker) rest() {
@@ -333,6 +336,15 @@ func (k checker) prefixes(key string, list []string) {
 	for i, s := range list {
 		if _, err := ParsePrefix(s); err != nil {
 			k.add(indexKey(key, i), err.Error())
+		}
+	}
+}
+
+// trailers: each is the name of a field, or all of them.
+func (k checker) trailers(key string, list []string) {
+	for i, s := range list {
+		if s != "*" && !fieldPattern.MatchString(s) {
+			k.add(indexKey(key, i), fmt.Sprintf(`expected the name of a field such as "Server-Timing", or "*" for all, got %q`, s))
 		}
 	}
 }

@@ -98,7 +98,12 @@ type Gateway struct {
 	DrainDelay    Duration `toml:"drain_delay"`    // after SIGTERM: keep accepting for this long
 	DrainTimeout  Duration `toml:"drain_timeout"`  // then: wait this long for what runs
 
-	ServerHeader       string   `toml:"server_header"`     // "" = what the upstream sent
+	ServerHeader string `toml:"server_header"` // "" = what the upstream sent
+	// Names of the fields that pass behind request bodies and behind those of answers; "*" = all that may stand there (RFC 9110 section
+	// 6.5.1).
+	RequestTrailers  []string `toml:"request_trailers"`
+	ResponseTrailers []string `toml:"response_trailers"`
+
 	TrustedAddresses   []string `toml:"trusted_addresses"` // CIDRs whose X-Real-IP and X-Forwarded-* are believed
 	DeleteURITailSlash bool     `toml:"delete_uri_tail_slash"`
 	ShowUpstreamStatus bool     `toml:"show_upstream_status"` // X-APISIX-Upstream-Status on every answer
@@ -231,6 +236,8 @@ func Default() *Config {
 			WriteTimeout:     Duration(60 * time.Second),
 			DrainTimeout:     Duration(30 * time.Second),
 			ServerHeader:     "Headgate",
+			RequestTrailers:  []string{},
+			ResponseTrailers: []string{"*"},
 			TrustedAddresses: []string{},
 			MaxPostArgsSize:  64 * MiB,
 			TLS: GatewayTLS{

@@ -157,6 +157,8 @@ listen = ["localhost:0", "[::1]:${PORT:-81}"]
 max_header_size = 8192
 idle_timeout = "1m30s"
 trusted_addresses = ["10.1.2.3/8"]
+request_trailers = ["X-Sum", "*"]
+response_trailers = []
 [admin]
 keys = [{name = "a", key = "${KEY}"}, {name = "b", key = "file:/run/${DIR:-key}", role = "viewer"}]
 [access_log]
@@ -173,6 +175,7 @@ plugins.x = {list = [{a = 1}, {a = 1.5}], n = "env:${X}"}
 	want.Gateway.MaxHeaderSize = 8 * KiB
 	want.Gateway.IdleTimeout = Duration(90 * time.Second)
 	want.Gateway.TrustedAddresses = []string{"10.1.2.3/8"}
+	want.Gateway.RequestTrailers, want.Gateway.ResponseTrailers = []string{"X-Sum", "*"}, []string{}
 	want.Admin.Keys = []AdminKey{{Name: "a", Key: testKey, Role: RoleAdmin}, {Name: "b", Key: otherKey, Role: RoleViewer}}
 	want.AccessLog.Format = "${remote_addr ?? -} $${x}"
 	want.Store.Path = "a${b}c$d"

@@ -24,6 +24,7 @@ import (
 	"headgate/plugins/mocking"
 	multiauth "headgate/plugins/multi-auth"
 	"headgate/plugins/prometheus"
+	proxybuffering "headgate/plugins/proxy-buffering"
 	proxycache "headgate/plugins/proxy-cache"
 	proxycontrol "headgate/plugins/proxy-control"
 	proxymirror "headgate/plugins/proxy-mirror"
@@ -64,6 +65,7 @@ func List(o Options) []phase.Kind {
 	return []phase.Kind{
 		realip.Kind(),               // 23000
 		clientcontrol.Kind(),        // 22000
+		proxybuffering.Kind(),       // 21991
 		proxycontrol.Kind(),         // 21990
 		requestid.Kind(),            // 12015
 		faultinjection.Kind(),       // 11000

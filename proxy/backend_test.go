@@ -95,6 +95,7 @@ type message struct {
 	head, method, target string
 	lines                []string
 	body, bad            string
+	trailers             []string // the lines behind a chunked body
 }
 
 // readMessage is a strict reader of requests.
@@ -149,12 +150,22 @@ func readMessage(in *bufio.Reader) (m message, ok bool) {
 	}
 	if chunked > 0 {
 		body, err := io.ReadAll(httputil.NewChunkedReader(in))
-		if end, _ := in.Peek(2); err != nil || string(end) != "\r\n" {
+		if m.body = string(body); err != nil {
 			m.bad = "cut"
+			return m, true
 		}
-		_, _ = in.Discard(2)
-		m.body = string(body)
-		return m, true
+		for {
+			line, err := in.ReadString('\n')
+			line, crlf := strings.CutSuffix(line, "\r\n")
+			switch {
+			case err != nil || !crlf:
+				m.bad = "cut"
+				return m, true
+			case line == "":
+				return m, true
+			}
+			m.trailers = append(m.trailers, line)
+		}
 	}
 	body := make([]byte, length)
 	if _, err := io.ReadFull(in, body); err != nil {

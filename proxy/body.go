@@ -10,9 +10,11 @@ import (
 // body is a response body that is still arriving, as fasthttp sees it.
 type body struct {
 	x     *exchange
-	size  int64  // -1 when it is not known
+	size  int64  // -1 when it is not known, or of no concern to who frames
+	fixed bool   // the head announces its length
 	piece []byte // fetched already: before the head has left, or by a Read that had no room for it
 	err   error  // what comes behind piece
+	held  []byte // the body, when it was there from the beginning; what comes from Stream otherwise
 	begun bool   // the head has left
 	tail  eventTail
 }
@@ -24,7 +26,7 @@ func (x *exchange) stream() {
 	if x.chunked() {
 		size = -1 // what the plugins make of it cannot be known
 	}
-	x.body = body{x: x, size: size}
+	x.body = body{x: x, size: size, fixed: size >= 0}
 	if size < 0 && x.Request.HTTP10 { // a client that knows no chunks (RFC 9112 section 6.1); fasthttp would send them
 		out.SetConnectionClose()
 		out.SkipBody = true
@@ -33,6 +35,9 @@ func (x *exchange) stream() {
 	}
 	if size >= 0 && size <= maxJoined && x.fetch() {
 		return
+	}
+	if size < 0 && !x.bodiless() {
+		x.promise()
 	}
 	out.ImmediateHeaderFlush = true
 	out.SetBodyStream(&x.body, int(size))
@@ -56,6 +61,25 @@ func (x *exchange) fetch() bool {
 	return true
 }
 
+// streamHeld makes a body that is here, and has passed the plugins, one that is sent in chunks, with trailers behind it.
+func (x *exchange) streamHeld() {
+	x.body = body{x: x, size: -1, held: x.Response.Body}
+	x.promise()
+	x.ctx.Response.SetBodyStream(&x.body, -1)
+}
+
+// next returns the next piece; io.EOF comes with the last one, which may be empty.
+func (b *body) next() (piece []byte, end error) {
+	if piece, end = b.piece, b.err; len(piece) > 0 || end != nil {
+		b.piece = nil
+		return piece, end
+	}
+	if b.x.Response.Stream == nil {
+		return b.held, io.EOF
+	}
+	return b.x.nextPiece()
+}
+
 // WriteTo sends every piece as it comes. An error makes fasthttp drop the connection without the end of the body, so that the client
 // sees that the answer was cut.
 //
@@ -68,10 +92,7 @@ func (b *body) WriteTo(w io.Writer) (sent int64, err error) {
 		w = b.x.ctx.Conn()
 	}
 	for {
-		piece, end := b.piece, b.err
-		if b.piece = nil; len(piece) == 0 && end == nil {
-			piece, end = b.x.nextPiece()
-		}
+		piece, end := b.next()
 		if len(piece) > 0 {
 			b.tail.note(piece)
 			n, err := w.Write(piece)
@@ -86,6 +107,9 @@ func (b *body) WriteTo(w io.Writer) (sent int64, err error) {
 			}
 		}
 		if end == io.EOF {
+			if b.size < 0 {
+				b.x.trail()
+			}
 			return sent, nil
 		}
 		if end != nil {
@@ -103,9 +127,12 @@ func (b *body) Read(p []byte) (n int, err error) {
 	defer b.x.brokenOff(&err)
 	b.begun = true
 	for len(b.piece) == 0 && b.err == nil {
-		b.piece, b.err = b.x.nextPiece()
+		b.piece, b.err = b.next()
 	}
 	if len(b.piece) == 0 {
+		if b.err == io.EOF && b.size < 0 {
+			b.x.trail()
+		}
 		return 0, b.err
 	}
 	n = copy(p, b.piece)
@@ -138,12 +165,18 @@ func (x *exchange) nextPiece() ([]byte, error) {
 	if !x.chunked() {
 		return piece, end
 	}
-	piece, err := x.Chunk(piece, end == io.EOF)
+	made, err := x.Chunk(piece, end == io.EOF)
 	if err != nil {
 		x.raise(chunkFault(err))
 		return nil, err
 	}
-	return piece, end
+	x.altered = x.altered || !same(made, piece)
+	return made, end
+}
+
+// same says that a and b are the same bytes in the same place.
+func same(a, b []byte) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // chunked says whether chunk plugins see the body.
@@ -159,6 +192,7 @@ func (x *exchange) chunkWhole() {
 		x.ctx.SetConnectionClose()
 		return
 	}
+	x.altered = !same(b, x.Response.Body)
 	x.Response.Body, x.Response.HeadLength = b, -1
 }
 

@@ -31,6 +31,9 @@ type edge struct {
 	servlet bool
 	// rawTarget forwards the request target as it was sent; otherwise the canonical path, which is what was matched, goes out.
 	rawTarget bool
+	// trailers are those that may follow the body of a request; announces says that some may follow that of an answer.
+	trailers  trailers
+	announces bool
 	// passNamed keeps the lines that Connection names.
 	passNamed bool
 	lenient   Lenient
@@ -126,6 +129,8 @@ func (e *edge) body(ctx *fasthttp.RequestCtx, x *exchange) (f *fault.Fault) {
 	}
 	if q.Body, f = c.in.begin(x.length, e.maxBody, x.waits); f == nil && c.in.pending.Load() {
 		q.Incoming, x.incoming = &c.in, &c.in
+	} else {
+		q.Trailers = c.in.Trailers()
 	}
 	q.Length += int64(len(q.Body))
 	return f

@@ -252,7 +252,9 @@ func TestEndToEndLines(t *testing.T) {
 	tests := []struct{ name, lines, want string }{
 		{"order, case, duplicates", "b: 1\r\nHost: a\r\nA: 2\r\nb: 3\r\nUser-Agent: x\r\nuser-agent: y\r\nCookie: c\r\ncookie: d\r\nB: \r\nE:\t4 \t",
 			"b: 1|A: 2|b: 3|User-Agent: x|user-agent: y|Cookie: c|cookie: d|B: |E: 4"},
-		{"hop by hop", "Host: a\r\nKeep-Alive: 1\r\nTE: trailers\r\nTrailer: X\r\nUpgrade: h2c\r\nHTTP2-Settings: a\r\nProxy-Connection: close\r\nProxy-Authenticate: a\r\nProxy-Authorization: a\r\nA: b", "A: b"},
+		{"hop by hop", "Host: a\r\nKeep-Alive: 1\r\nTE: trailers\r\nTrailer: X\r\nUpgrade: h2c\r\nHTTP2-Settings: a\r\nProxy-Connection: close\r\nProxy-Authenticate: a\r\nProxy-Authorization: a\r\nA: b", "A: b|Connection: TE|TE: trailers"},
+		{"codings of the connection", "Host: a\r\nTE: gzip;q=0.5\r\nA: b", "A: b"},
+		{"codings and trailers", "Host: a\r\nTE: gzip, Trailers\r\nA: b", "A: b|Connection: TE|TE: trailers"},
 		{"named in Connection", "Host: a\r\nA: 1\r\nB: 2\r\nConnection: a , ,b\r\nC: 3\r\nconnection: C,keep-alive\r\nD: 4", "D: 4"},
 		{"named, but needed", "Host: a\r\nAuthorization: x\r\nCookie: c\r\nContent-Type: t\r\napikey: k\r\nX-API-Key: k\r\nConnection: host, content-length, Authorization, cookie, content-type, apikey, x-api-key",
 			"Authorization: x|Cookie: c|Content-Type: t|apikey: k|X-API-Key: k"},

@@ -30,6 +30,7 @@ type Gateway struct {
 	lifetime time.Duration // of a tunnel; 0 = for ever
 	server   []byte        // the Server header of answers; empty lets the upstream's pass
 	charset  bool          // see addCharset
+	trailers trailers      // that may follow answers
 	buffer   int           // the longest request body that is collected before it is sent on
 	errorf   func(format string, args ...any)
 
@@ -65,6 +66,7 @@ type exchange struct {
 	body      body
 	tunnel    *tunnel // what the connections have become, nil on all but upgraded ones
 	tail      bool    // the body is written in Close, where only the end of the connection ends it
+	altered   bool    // a plugin has sent on something else than what the upstream has sent
 	broken    bool    // a plugin has panicked: no chunk plugin is asked any more
 	line      []byte
 }
@@ -216,6 +218,9 @@ func (x *exchange) forward() {
 // left where it is.
 func (x *exchange) buffered() bool {
 	limit := x.g.buffer
+	if x.Request.Unbuffered {
+		limit = -1
+	}
 	if x.Request.Broken != nil || x.Request.Incoming.Announced() <= int64(limit) && !x.TryHold(limit) && x.Request.Broken != nil {
 		x.Fail(x.Request.Broken)
 		return false
@@ -291,6 +296,8 @@ func (x *exchange) write() {
 	switch {
 	case up != nil:
 		x.upgrade(up)
+	case whole && r.Trailers.Fields.Len() > 0 && x.trails():
+		x.streamHeld()
 	case whole:
 		out.SetBodyRaw(r.Body)
 		r.Sent = int64(len(r.Body))
@@ -348,7 +355,7 @@ func framesResponse(name []byte) bool {
 // announces says that f is a Trailer line that can go on as it came. No trailers follow it: fasthttp would take the lines that it names out
 // of the head for them, so it names none that are there.
 func (x *exchange) announces(f phase.Field) bool {
-	if !x.g.edge.passHops || x.Request.HTTP2 || !phase.EqualName(f.Name, "trailer") || wire.HasToken(f.Value, "server") {
+	if t := &x.Response.Trailers; !x.g.edge.passHops || t.Announced.Len()+t.Fields.Len() > 0 || x.Request.HTTP2 || !phase.EqualName(f.Name, "trailer") || wire.HasToken(f.Value, "server") {
 		return false
 	}
 	for _, other := range x.Response.Header.Fields() {
@@ -390,7 +397,7 @@ func (x *exchange) Close() error {
 	}
 	x.route, x.ctx, x.hostport, x.forwarded, x.body, x.escaped = nil, nil, nil, forwarded{}, body{}, nil
 	x.length, x.waits, x.incoming, x.passed = 0, false, nil, false
-	x.tunnel, x.tail, x.broken = nil, false, false
+	x.tunnel, x.tail, x.altered, x.broken = nil, false, false, false
 	x.query = route.Query{}
 	g.pool.Put(x)
 	return nil

@@ -143,6 +143,7 @@ func defaults() ServerOptions {
 		Settings: phase.Settings{MaxHeldBody: 1 << 20},
 		MaxHead:  16 << 10, MaxLines: 128, MaxBody: 1 << 20, BodyBuffer: 64 << 10,
 		HeadTimeout: patience, BodyTimeout: patience, IdleTimeout: patience, WriteTimeout: patience,
+		ResponseTrailers: []string{"*"},
 	}
 }
 

@@ -214,6 +214,14 @@ func (q *h2Request) read(r *http.Request, c *h2Conn, rc *http.ResponseController
 	if r.Host != "" {
 		line("Host", r.Host)
 	}
+	for name := range r.Trailer { // what the client has announced
+		if !needsHead([]byte(name)) {
+			line("Trailer", name)
+		}
+	}
+	if wire.HasToken([]byte(r.Header.Get("Te")), "trailers") {
+		line("Te", "trailers")
+	}
 	for name, values := range r.Header {
 		switch name {
 		case "Host", "Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade", "Te", "Content-Length":
@@ -272,11 +280,17 @@ func (c *h2Conn) answer(x *exchange, w http.ResponseWriter) (whole bool) {
 		if x.body.size >= 0 {
 			header.Set("Content-Length", strconv.FormatInt(x.body.size, 10))
 		}
+		for _, name := range out.Header.PeekTrailerKeys() {
+			header.Add("Trailer", string(name))
+		}
 		w.WriteHeader(out.StatusCode())
 		sink := &h2Writer{w, http.NewResponseController(w), c.edge.patience}
 		_ = sink.control.Flush() // the head is not to wait for the first piece; that piece will meet the error
 		x.body.size = -1         // each piece goes through sink, as if its length had not been known
 		_, err := x.body.WriteTo(sink)
+		if err == nil {
+			sink.trail(x)
+		}
 		return err == nil
 	case out.SkipBody:
 		if n := out.Header.ContentLength(); n > 0 {

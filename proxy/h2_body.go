@@ -3,12 +3,15 @@ package proxy
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/wire"
 )
 
 // h2Body is the request body of one stream, with the bounds and clocks of an HTTP/1.1 one.
@@ -33,6 +36,28 @@ func (b *h2Body) Limit(n int64) {
 	if b.err == nil && (b.r.ContentLength > n || b.took > n) {
 		b.err = fault.BodyTooLarge
 	}
+}
+
+// Trailers implements phase.Incoming: those that the client has announced. They are there when the library has seen the end of the body,
+// which it has not when the last of the announced bytes was that.
+func (b *h2Body) Trailers() []byte {
+	if b.err != io.EOF || len(b.r.Trailer) == 0 {
+		return nil
+	}
+	var section []byte
+	lines := 0
+	for _, name := range slices.Sorted(maps.Keys(b.r.Trailer)) {
+		for _, value := range b.r.Trailer[name] {
+			if lines++; lines > wire.MaxTrailerLines || !wire.ValidName([]byte(name)) || !wire.ValidValue([]byte(value)) {
+				return nil
+			}
+			section = append(append(append(append(section, name...), ": "...), value...), "\r\n"...)
+		}
+	}
+	if len(section) > wire.MaxTrailers {
+		return nil
+	}
+	return b.c.h.s.g.edge.trailers.filter(section)
 }
 
 // Invite implements phase.Incoming: the library does it when the first byte is asked for.

@@ -90,7 +90,7 @@ func TestHTTP2(t *testing.T) {
 			if m.bad != "" || m.method != tt.method || len(m.body) != tt.sent || m.has("host")[0] != host || m.has("x-forwarded-proto")[0] != "https" {
 				t.Errorf("the upstream got %s (%s)", m.head, m.bad)
 			}
-			if len(tt.lines) > 1 && (m.has("x-consumer-username") != nil || len(m.has("x-own")) != 1 || m.has("te") != nil || strings.Join(m.has("cookie"), "|") != "a=1; b=2") {
+			if len(tt.lines) > 1 && (m.has("x-consumer-username") != nil || len(m.has("x-own")) != 1 || strings.Join(m.has("te"), "|") != "trailers" || strings.Join(m.has("cookie"), "|") != "a=1; b=2") {
 				t.Errorf("the upstream got %s", m.head)
 			}
 		})

@@ -33,6 +33,8 @@ type intake struct {
 	held *heldHead           // the head that the mender has; nil for none
 	err  error               // what the body has ended with: io.EOF or a *fault.Fault
 	cut  bool                // because the client has left
+	// trailers is the trailer section of the body, once that has come to its end.
+	trailers []byte
 	// pending says that the body has not been read to its end.
 	pending atomic.Bool
 }
@@ -140,7 +142,7 @@ func (in *intake) release() {
 // the client wants to be invited. A body that is there already is returned whole; it lies in the intake's memory and is valid until
 // release. Any other is to be read: pending is set.
 func (in *intake) begin(length, limit int64, waits bool) (whole []byte, f *fault.Fault) {
-	in.mode = inBody
+	in.mode, in.trailers = inBody, nil
 	if length == 0 {
 		in.err = io.EOF
 		return nil, nil
@@ -151,14 +153,14 @@ func (in *intake) begin(length, limit int64, waits bool) (whole []byte, f *fault
 	case length > limit:
 		f = fault.BodyTooLarge
 	case length < 0 && len(in.rest) > 0:
-		body, used, all, ok := wire.Unchunk(in.rest)
+		body, trailers, used, all, ok := wire.Unchunk(in.rest)
 		switch {
 		case !ok:
 			f = fault.BadFraming
 		case int64(len(body)) > limit:
 			f = fault.BodyTooLarge
 		case all:
-			in.rest, in.err, in.body.took = in.rest[used:], io.EOF, int64(len(body))
+			in.rest, in.err, in.body.took, in.trailers = in.rest[used:], io.EOF, int64(len(body)), trailers
 			return body, nil
 		}
 	case length > 0 && int64(len(in.rest)) >= length:
@@ -180,6 +182,14 @@ func (in *intake) begin(length, limit int64, waits bool) (whole []byte, f *fault
 		in.body.patience = bodyTime(in.c.pause, n)
 	}
 	return nil, nil
+}
+
+// Trailers implements phase.Incoming.
+func (in *intake) Trailers() []byte {
+	if in.err != io.EOF || len(in.trailers) == 0 {
+		return nil
+	}
+	return in.c.server.g.edge.trailers.filter(in.trailers)
 }
 
 // Announced implements phase.Incoming.
@@ -254,6 +264,7 @@ func (in *intake) unchunk(p []byte) (n int) {
 		n += copy(p[n:], piece)
 		switch {
 		case b.chunks.Done():
+			in.trailers = b.chunks.Trailers()
 			in.ended()
 			return n
 		case len(piece) > 0:

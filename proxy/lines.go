@@ -68,6 +68,14 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 			lists++
 		case lineForwarded:
 			e.forwardedLine(name, value, x)
+		case lineTE:
+			q.TakesTrailers = e.announces && !q.HTTP10 && wire.HasToken(value, "trailers")
+		case lineTrailer:
+			if e.passHops {
+				q.Header.Add(name, value)
+			} else {
+				e.trailers.announce(x, value)
+			}
 		case lineContentType:
 			q.ContentType = value
 			q.Header.Add(name, value)
@@ -130,6 +138,8 @@ const (
 	lineUpgrade
 	lineForwarded
 	lineHop
+	lineTE
+	lineTrailer
 	lineDropped
 )
 
@@ -140,7 +150,7 @@ func requestLine(name []byte) lineKind {
 	switch len(name) {
 	case 2:
 		if is("te") {
-			return lineDropped
+			return lineTE
 		}
 	case 4:
 		if is("host") {
@@ -155,7 +165,7 @@ func requestLine(name []byte) lineKind {
 			return lineUpgrade
 		}
 		if is("trailer") {
-			return lineHop
+			return lineTrailer
 		}
 	case 9:
 		if is("forwarded") {

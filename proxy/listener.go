@@ -47,6 +47,7 @@ type edgeConn struct {
 func newEdgeConn(c net.Conn) *edgeConn {
 	e := &edgeConn{Conn: netpoll.NewConn(c)}
 	e.in.c, e.in.src = e, socketReader{e}
+	boundUnsent(c)
 	e.peer, e.peerPort, e.peerText = address(c.RemoteAddr())
 	_, e.localPort, e.localText = address(c.LocalAddr())
 	return e

@@ -75,6 +75,8 @@ type ServerOptions struct {
 	NginxHeadLimits bool
 	// ShortRest lets no star of a route stand for more than 6 KiB of a path.
 	ShortRest bool
+	// RequestTrailers and ResponseTrailers are the names of the fields that may pass behind bodies; "*" = all that may stand there at all.
+	RequestTrailers, ResponseTrailers []string
 	// Charset names UTF-8 as the charset of text answers that name none.
 	Charset bool
 	// Log takes the access log, nil for none; Format makes its lines.
@@ -117,10 +119,11 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	}
 	g := &Gateway{
 		live: live, settings: o.Settings, server: []byte(o.Server), charset: o.Charset, buffer: o.BodyBuffer, lifetime: o.UpgradeLifetime, errorf: o.Errorf,
+		trailers: newTrailers(o.ResponseTrailers),
 		edge: edge{
 			maxLines: o.MaxLines, maxBody: o.MaxBody, trusted: o.Trusted, realIPFrom: o.RealIPFrom, keepVia: o.KeepForwardedFor, trimSlash: o.TrimSlash,
 			rawTarget: o.RawTarget, keepSlash: o.KeepSlash, servlet: o.Servlet, passNamed: o.PassNamed, passHops: o.PassHops, lenient: o.Lenient,
-			nginxLimits: o.NginxHeadLimits, shortRest: o.ShortRest,
+			nginxLimits: o.NginxHeadLimits, shortRest: o.ShortRest, trailers: newTrailers(o.RequestTrailers),
 		},
 
 		requests: o.Meter.Counter(meter.Requests),
@@ -135,6 +138,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		g.log, g.format, g.mask = o.Log, o.Format, !o.ShowSecrets
 	}
 	g.settings.Memory = o.Memory
+	g.edge.announces = !g.trailers.none()
 	s := &Server{g: g, mend: newMender(o.Lenient, o.MaxHead), patience: o.WriteTimeout, pause: o.BodyTimeout, begun: time.Now(),
 		crowd: newCrowd(o.MaxConnections, o.MaxPerClient, o.Meter)}
 	s.http = &fasthttp.Server{

@@ -40,7 +40,7 @@ func (t *eventTail) inLine() bool { return t.any && t.last[3] != '\n' && t.last[
 func (b *body) lament(w io.Writer, end error) {
 	f, ok := end.(*fault.Fault)
 	x := b.x
-	if !ok || f.Side == fault.Client || b.size >= 0 {
+	if !ok || f.Side == fault.Client || b.fixed {
 		return
 	}
 	if _, encoded := x.Response.Header.Get("Content-Encoding"); encoded {

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -200,55 +202,6 @@ func TestBrokenUploads(t *testing.T) {
 	}
 }
 
-// TestEarlyAnswers: an upstream that does not want the body says so, and the client gets to know although it is still sending
-// (reliability F9).
-func TestEarlyAnswers(t *testing.T) {
-	const tries, size = 30, 16 << 20
-	for name, reading := range map[string]bool{"and hangs up": false, "and stays": true} {
-		t.Run(name, func(t *testing.T) {
-			end := make(chan struct{})
-			addr := rawServer(t, func(c net.Conn, in *bufio.Reader) {
-				if _, err := head(in); err != nil {
-					return
-				}
-				_, _ = io.WriteString(c, "HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nmuch")
-				if reading {
-					<-end
-				}
-			})
-			defer close(end)
-			o := defaults()
-			o.MaxBody = size
-			r := newGate(t, o).to(addr)
-			body, lost := make([]byte, size), 0
-			for range tries {
-				c := r.dial(t)
-				sent := make(chan struct{})
-				go func() {
-					defer close(sent)
-					_, _ = fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", size)
-					_, _ = c.Write(body)
-				}()
-				res, got, err := c.reply("POST")
-				if err != nil || got != "much" || res.StatusCode != 413 || !res.Close {
-					lost++
-					t.Logf("%v, %q, %v", res, got, err)
-				}
-				<-sent
-				_ = c.Close()
-			}
-			t.Logf("%d of %d answers arrived", tries-lost, tries)
-			if reading && lost > 0 { // an upstream that hangs up over unread bytes may take its answer with it
-				t.Errorf("%d answers are lost", lost)
-			}
-			r.eventually("nothing is left", func() bool {
-				open, _ := r.hub.Connections()
-				return open == 0 && r.open.Load() == 0
-			})
-		})
-	}
-}
-
 // TestRefusedBeforeTheBody: who is not let in is told so before the body has come, and nobody invites it.
 func TestRefusedBeforeTheBody(t *testing.T) {
 	up := newBackend(t, says(ok200))
@@ -432,4 +385,44 @@ func TestRefusalsArrive(t *testing.T) {
 		_ = c.Close()
 	}
 	r.eventually("nobody lingers", func() bool { return r.linger.Load() == 0 && r.open.Load() == 0 })
+}
+
+// TestUnbufferedBodies: a short body passes as it comes when nobody wants it collected.
+func TestUnbufferedBodies(t *testing.T) {
+	seen := make(chan string)
+	addr := rawServer(t, func(c net.Conn, in *bufio.Reader) {
+		lines, err := head(in)
+		if err != nil {
+			return
+		}
+		body := io.Reader(in)
+		if slices.Contains(lines, "Transfer-Encoding: chunked") {
+			body = httputil.NewChunkedReader(in)
+		}
+		buf := make([]byte, 3)
+		for range 2 {
+			if _, err := io.ReadFull(body, buf); err != nil {
+				return
+			}
+			seen <- string(buf)
+		}
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+	})
+	r := newGate(t, defaults()).to(addr, "probe")
+	r.rewrite = func(x *phase.Exchange) phase.Verdict {
+		x.Request.Unbuffered = true
+		return phase.Continue
+	}
+	for framing, pieces := range map[string][2]string{
+		"Content-Length: 6": {"abc", "def"}, "Transfer-Encoding: chunked": {"3\r\nabc\r\n", "3\r\ndef\r\n0\r\n\r\n"},
+	} {
+		c := r.dial(t).say("POST / HTTP/1.1\r\nHost: a\r\n" + framing + "\r\n\r\n")
+		for i, want := range []string{"abc", "def"} {
+			c.say(pieces[i])
+			if got := <-seen; got != want {
+				t.Errorf("%s: the upstream saw %q", framing, got)
+			}
+		}
+		c.want("POST", 200, "ok")
+	}
 }

@@ -38,6 +38,7 @@ var pluginSamples = map[string]string{
 	"multi-auth":            `{"auth_plugins":[{"key-auth":{}},{"basic-auth":{}}]}`,
 	"prometheus":            `{}`,
 	"proxy-cache":           `{"cache_strategy":"memory","cache_zone":"memory_cache","cache_key":["$uri","n%d"]}`,
+	"proxy-buffering":       `{"disable_proxy_buffering":true}`,
 	"proxy-control":         `{}`,
 	"proxy-mirror":          `{"host":"http://127.0.0.1:1"}`,
 	"proxy-rewrite":         `{"regex_uri":["^/(.*)%d$","/x/$1"]}`,

@@ -20,7 +20,7 @@ var shownElsewhere = map[string]string{
 
 // neverRefusing are the plugins that change an exchange, or look at it, and refuse none.
 var neverRefusing = map[string]bool{
-	"attach-consumer-label": true, "brotli": true, "cors": true, "error-page": true, "gzip": true, "mocking": true, "prometheus": true, "proxy-control": true,
+	"attach-consumer-label": true, "brotli": true, "cors": true, "error-page": true, "gzip": true, "mocking": true, "prometheus": true, "proxy-buffering": true, "proxy-control": true,
 	"proxy-mirror": true, "proxy-rewrite": true, "real-ip": true, "redirect": true, "request-id": true, "response-rewrite": true,
 	"traffic-label": true, "traffic-split": true,
 }

@@ -305,11 +305,11 @@ func (s *stage) waitFor(text string) {
 	s.t.Errorf("the client never got %q", text)
 }
 
-// readRequest reads a request as the gateway writes them: a head and, with a Content-Length, a body. Nothing may follow it.
+// readRequest reads a request as the gateway writes them: a head and, with a Content-Length or in chunks, a body. Nothing may follow it.
 func readRequest(c net.Conn) (string, error) {
 	var request []byte
 	buf := make([]byte, 64<<10)
-	want := -1
+	want, head := -1, 0 // head: where chunks begin
 	for want < 0 || len(request) < want {
 		n, err := c.Read(buf)
 		request = append(request, buf[:n]...)
@@ -321,7 +321,12 @@ func readRequest(c net.Conn) (string, error) {
 			if m := contentLength.FindSubmatch(request[:want]); m != nil {
 				length, _ := strconv.Atoi(string(m[1]))
 				want += length
+			} else if bytes.Contains(request[:want], []byte("\r\nTransfer-Encoding: chunked\r\n")) {
+				want, head = -1, want
 			}
+		}
+		if head > 0 && bytes.Contains(request[head-2:], []byte("\r\n0\r\n")) && bytes.HasSuffix(request, []byte("\r\n\r\n")) {
+			want = len(request)
 		}
 	}
 	return string(request), nil

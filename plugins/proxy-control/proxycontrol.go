@@ -1,12 +1,10 @@
-// Package proxycontrol is the proxy-control plugin. What it can switch off is how this gateway works: a request is read to its end before
-// any of it is forwarded, because attempts on other endpoints, signatures and vars expressions need its body. So the plugin takes the
-// setting that says so, and refuses the other one (the contract's list of plugins, section 4.1).
+// Package proxycontrol is the proxy-control plugin (the contract's list of plugins, section 4.1): whether a short request body is collected
+// before the upstream gets any of it, so that another attempt can have it.
 package proxycontrol
 
 import (
 	"bytes"
 	_ "embed"
-	"errors"
 
 	"headgate/conf/schema"
 	"headgate/proxy/phase"
@@ -21,35 +19,26 @@ func Kind() phase.Kind {
 		Name:     "proxy-control",
 		Priority: 21990,
 		Schema:   bytes.Clone(schemaJSON),
-		Validate: validate,
 		Build:    build,
 	}
 }
 
-var errStreaming = errors.New("request_buffering cannot be false: this gateway reads a request to its end before it forwards any of it")
-
-func validate(conf []byte) error {
+func build(conf []byte, _ phase.Env) (any, error) {
 	v, err := schema.DecodeJSON(conf)
 	if err != nil {
-		return err
-	}
-	doc, _ := v.(map[string]any) // the empty array is also the empty object
-	if buffering, ok := doc["request_buffering"].(bool); ok && !buffering {
-		return errStreaming
-	}
-	return nil
-}
-
-func build(conf []byte, _ phase.Env) (any, error) {
-	if err := validate(conf); err != nil {
 		return nil, err
 	}
-	return plugin{}, nil
+	doc, _ := v.(map[string]any) // the empty array is also the empty object
+	buffering, set := doc["request_buffering"].(bool)
+	return plugin{streams: set && !buffering}, nil
 }
 
-type plugin struct{}
+type plugin struct{ streams bool }
 
-// Rewrite implements phase.Rewriter: there is nothing to do.
-func (plugin) Rewrite(*phase.Exchange) phase.Verdict { return phase.Continue }
+// Rewrite implements phase.Rewriter.
+func (p plugin) Rewrite(x *phase.Exchange) phase.Verdict {
+	x.Request.Unbuffered = p.streams
+	return phase.Continue
+}
 
 var _ phase.Rewriter = plugin{}

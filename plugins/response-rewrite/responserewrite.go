@@ -63,6 +63,7 @@ func (p *plugin) Response(x *phase.Exchange) {
 			r.Stream = nil
 		}
 		r.Body, r.Size = p.body, -1
+		r.Trailers.Drop()
 	}
 	p.rewriteLines(x)
 }

@@ -24,6 +24,7 @@ func (x *Exchange) Answer(status int, contentType string, body []byte) {
 		r.Stream.Close()
 		r.Stream = nil
 	}
+	r.Trailers.Drop()
 	r.Size, r.HeadLength = -1, -1
 	if contentType == "" {
 		r.Header.Del("Content-Type")

@@ -112,6 +112,13 @@ type Request struct {
 	Body []byte
 	// Incoming delivers what follows Body, nil when nothing does.
 	Incoming Incoming
+	// Trailers are the lines behind Body that may go on, each with CRLF, once all of the body is held; nil when there are none. A request
+	// with trailers goes out in chunks. Announced is the list of names that the client has announced, as far as they may go on.
+	Trailers, Announced []byte
+	// TakesTrailers says that the client takes what is behind the body of an answer (TE: trailers, RFC 9110 section 10.1.4).
+	TakesTrailers bool
+	// Unbuffered: a body that has not come with its head passes as it comes, however short it is.
+	Unbuffered bool
 	// Spent says that a part of Incoming is on its way to an upstream, so that the request cannot be sent again.
 	Spent bool
 	// Broken is why the body cannot be had whole, nil as long as nothing speaks against it.
@@ -139,12 +146,28 @@ type Response struct {
 	// Stream delivers the body piece by piece; Size is its length in bytes, -1 when only the end tells.
 	Stream Stream
 	Size   int64
+	// Trailers are the fields behind the body.
+	Trailers Trailers
 	// HeadLength is the Content-Length that a HEAD answer or a 304 announced, -1 when it did not.
 	HeadLength int64
 	// Source says who made the answer: the upstream, a plugin ("apisix"), or the gateway because proxying failed ("nginx").
 	Source Source
 	// Sent is the number of body bytes handed to the client's connection so far.
 	Sent int64
+}
+
+// Trailers are the fields behind the body of an upstream's answer (RFC 9110 section 6.5). They are no header lines, and never become any.
+type Trailers struct {
+	// Announced has the names, without values, that the upstream's head promises.
+	Announced Header
+	// Fields are those that have come: all of them once the body is complete.
+	Fields Header
+}
+
+// Drop forgets them: they belong to a body that is not going to be sent.
+func (t *Trailers) Drop() {
+	t.Announced.Reset()
+	t.Fields.Reset()
 }
 
 // Source of an answer, by the names that the contract's metrics use (section 3.3).
@@ -321,6 +344,7 @@ const maxKept = 64 << 10
 func (x *Exchange) Reset() {
 	x.Request.Header.Reset()
 	x.Response.Header.Reset()
+	x.Response.Trailers.Drop()
 	for i := range x.slots {
 		clear(x.slots[i])
 		x.slots[i] = x.slots[i][:0]
@@ -336,6 +360,7 @@ func (x *Exchange) Reset() {
 	}
 	next.Wire.Out, next.Wire.In = emptied(x.Wire.Out), emptied(x.Wire.In)
 	next.Request.Header, next.Response.Header = x.Request.Header, x.Response.Header
+	next.Response.Trailers = x.Response.Trailers
 	*x = next
 }
 

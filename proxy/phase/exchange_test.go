@@ -133,7 +133,10 @@ func TestResetLeavesNothingBehind(t *testing.T) {
 	}
 	x.arena, x.held, x.Wire.Out, x.Wire.In, x.captures = nil, nil, nil, nil, nil
 	x.slots = [slotClasses][]Slot{}
-	x.Request.Header, x.Response.Header = Header{}, Header{}
+	if x.Response.Trailers.Announced.Len()+x.Response.Trailers.Fields.Len() != 0 {
+		t.Error("trailers are left")
+	}
+	x.Request.Header, x.Response.Header, x.Response.Trailers = Header{}, Header{}, Trailers{}
 	x.clock = localTime{}
 	v := reflect.ValueOf(x).Elem()
 	for i := range v.NumField() {

@@ -45,6 +45,11 @@ func (h *Header) Get(name string) ([]byte, bool) {
 	return nil, false
 }
 
+// GetBytes is Get for a name that comes from a message.
+func (h *Header) GetBytes(name []byte) ([]byte, bool) {
+	return h.Get(unsafe.String(unsafe.SliceData(name), len(name))) // read only, and only during this call
+}
+
 // Set replaces every line called name by one, in the place of the first. h keeps name and value, as Add does.
 func (h *Header) Set(name, value []byte) {
 	n := unsafe.String(unsafe.SliceData(name), len(name)) // read only, and only during this call

@@ -12,6 +12,9 @@ type Incoming interface {
 	// Read returns body bytes, without their framing; io.EOF with the last ones or after them, else the *fault.Fault that ended the
 	// body. It may wait for the client, for as long as that may pause. Errors stay.
 	io.Reader
+	// Trailers returns the lines behind the body that may go on, each with CRLF, once Read has returned io.EOF; nil when there are none.
+	// They stay valid until the exchange ends.
+	Trailers() []byte
 	// Announced is the length of the whole body in bytes, -1 when the client has not said it.
 	Announced() int64
 	// Limit lowers how many bytes the whole body may have; a longer one ends with fault.BodyTooLarge.
@@ -94,7 +97,7 @@ func (x *Exchange) TryHold(limit int) bool {
 		x.held, q.Body = b, b
 		switch {
 		case err == io.EOF:
-			q.Incoming = nil
+			q.Trailers, q.Incoming = q.Incoming.Trailers(), nil
 			return len(b) <= limit
 		case err != nil:
 			return x.broken(err)

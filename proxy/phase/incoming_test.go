@@ -18,11 +18,13 @@ type slowBody struct {
 	asked     int   // for the invitation
 	held      int   // calls of Hold
 	interrupt bool
+	trailers  []byte
 }
 
 func (b *slowBody) Announced() int64 { return b.size }
 func (b *slowBody) Limit(int64)      {}
 func (b *slowBody) Invite() error    { b.asked++; return nil }
+func (b *slowBody) Trailers() []byte { return b.trailers }
 func (b *slowBody) Hold() error      { b.held++; return nil }
 func (b *slowBody) Interrupt()       { b.interrupt = true }
 

@@ -108,6 +108,9 @@ func (s *stream) take() []byte {
 			s.err = fault.BadBody
 		} else if s.chunks.Done() && len(p) == 0 {
 			s.err = io.EOF
+			if trailers := s.chunks.Trailers(); trailers != nil {
+				trailed(&s.x.Response.Trailers, trailers)
+			}
 		}
 		return p
 	default:

@@ -160,7 +160,11 @@ func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
 func (u *Upstream) prepare(x *phase.Exchange, n *node) (f *fault.Fault) {
 	out, f := appendRequest(x.Wire.Out[:0], x, u.host(x, n))
 	if q := &x.Request; q.Incoming == nil && len(q.Body) <= joinLimit {
-		out = append(out, q.Body...)
+		if len(q.Trailers) > 0 {
+			out = appendChunked(out, q.Body, q.Trailers)
+		} else {
+			out = append(out, q.Body...)
+		}
 	}
 	x.Wire.Out = out
 	return f
@@ -316,8 +320,15 @@ func (u *Upstream) receive(x *phase.Exchange, c *conn, n *node, h head, end, rea
 		}
 	case byChunks:
 		var ok bool
-		if body, used, whole, ok = wire.Unchunk(in[end:read]); !ok {
+		var trailers []byte
+		if body, trailers, used, whole, ok = wire.Unchunk(in[end:read]); !ok {
 			return fault.BadBody
+		}
+		if h.trailers {
+			announced(&r.Trailers, in[:end])
+		}
+		if len(trailers) > 0 {
+			trailed(&r.Trailers, trailers)
 		}
 	case byClose:
 		whole = false

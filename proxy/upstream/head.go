@@ -27,6 +27,7 @@ type head struct {
 	length    int64 // byLength; else -1
 	announced int64 // Content-Length of a bodyless answer (HEAD, 304), -1 when absent
 	keepAlive bool
+	trailers  bool // a Trailer line announces some
 	// keepFor is how long the upstream will wait for the next request, 0 when it does not say.
 	keepFor time.Duration
 }
@@ -153,6 +154,11 @@ func parseHead(b []byte, headRequest bool, h *phase.Header, pass AnswerLines) (h
 			} else if !bytes.Equal(first, value) {
 				return r, fault.BadHead
 			}
+		case lineTrailer:
+			r.trailers = true
+			if pass.keeps(lineHop, r.status) {
+				h.Add(name, value)
+			}
 		default:
 			if pass.keeps(kind, r.status) {
 				h.Add(name, value)
@@ -269,6 +275,7 @@ const (
 	lineTransferEncoding
 	lineConnection
 	lineKeepAlive
+	lineTrailer
 	lineDropped
 	lineHop
 	lineAccel
@@ -288,7 +295,10 @@ func responseLine(name []byte) lineKind {
 			return lineDropped
 		}
 	case 7:
-		if phase.EqualName(name, "trailer") || phase.EqualName(name, "upgrade") {
+		if phase.EqualName(name, "trailer") {
+			return lineTrailer
+		}
+		if phase.EqualName(name, "upgrade") {
 			return lineHop
 		}
 	case 10:

@@ -43,8 +43,19 @@ func appendRequest(dst []byte, x *phase.Exchange, host []byte) ([]byte, *fault.F
 		dst = append(dst, '\r', '\n')
 		lines += 2
 	}
+	if q.TakesTrailers && !upgrades(q) {
+		dst = append(dst, "Connection: TE\r\nTE: trailers\r\n"...)
+		lines += 2
+	}
 	switch size := q.BodySize(); {
+	case len(q.Trailers) > 0:
+		dst = append(appendNames(dst, q.Trailers), "Transfer-Encoding: chunked\r\n"...)
+		lines += 2
 	case size < 0:
+		if len(q.Announced) > 0 {
+			dst = append(append(append(dst, "Trailer: "...), q.Announced...), '\r', '\n')
+			lines++
+		}
 		dst = append(dst, "Transfer-Encoding: chunked\r\n"...)
 		lines++
 	case size > 0 || wantsLength(method):
@@ -82,10 +93,12 @@ func wantsLength(method []byte) bool {
 // framesRequest: the lines that say where the request goes and ends are the gateway's own, whatever a plugin has set.
 func framesRequest(name []byte) bool {
 	switch len(name) {
+	case 2:
+		return phase.EqualName(name, "te")
 	case 4:
 		return phase.EqualName(name, "host")
 	case 7:
-		return phase.EqualName(name, "upgrade")
+		return phase.EqualName(name, "upgrade") || phase.EqualName(name, "trailer")
 	case 10:
 		return phase.EqualName(name, "connection")
 	case 14:

@@ -159,6 +159,7 @@ func drop(r *phase.Response, lines int) {
 	}
 	r.Stream, r.Body, r.Status, r.Size, r.HeadLength, r.Source = nil, nil, 0, 0, -1, phase.FromPlugin
 	r.Header.Truncate(lines)
+	r.Trailers.Drop()
 }
 
 // retryRules compiles what doc says of repetitions.

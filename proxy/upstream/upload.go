@@ -26,10 +26,11 @@ const (
 // it all, and then perhaps not read on (RFC 9110 section 15.5.14; reliability C5). What the client has yet to send is asked for piece by
 // piece, when the upstream has taken the one before.
 type upload struct {
-	c    *conn
-	body []byte         // held
-	from phase.Incoming // what comes behind it; nil = nothing
-	send time.Duration  // for one piece
+	c        *conn
+	body     []byte         // held
+	trailers []byte         // behind body; nil when from has them
+	from     phase.Incoming // what comes behind body; nil = nothing
+	send     time.Duration  // for one piece
 
 	done chan struct{}
 	err  error // valid when done is closed
@@ -37,7 +38,7 @@ type upload struct {
 
 // startUpload sends the body of q. The exchange must not end before the upload has, or abort was called.
 func (c *conn) startUpload(q *phase.Request, send time.Duration) {
-	up := &upload{c: c, body: q.Body, from: q.Incoming, send: send, done: make(chan struct{})}
+	up := &upload{c: c, body: q.Body, trailers: q.Trailers, from: q.Incoming, send: send, done: make(chan struct{})}
 	c.upload = up
 	if send > peerPatience {
 		c.expect(send + time.Second) // its own clock comes first
@@ -47,9 +48,9 @@ func (c *conn) startUpload(q *phase.Request, send time.Duration) {
 
 func (up *upload) run() {
 	switch {
-	case up.from == nil:
+	case up.from == nil && len(up.trailers) == 0:
 		up.err = up.write(up.body)
-	case up.from.Announced() >= 0:
+	case up.from != nil && up.from.Announced() >= 0:
 		if up.err = up.write(up.body); up.err == nil {
 			up.err = up.pass(false)
 		}
@@ -98,6 +99,9 @@ func (up *upload) pass(chunked bool) error {
 			}
 		}
 	}
+	if up.from == nil {
+		return up.write(appendEnd(buf[:0], up.trailers))
+	}
 	for {
 		n, end := up.from.Read(buf[chunkHead : chunkHead+uploadPiece])
 		if end != nil && end != io.EOF {
@@ -105,10 +109,18 @@ func (up *upload) pass(chunked bool) error {
 		}
 		piece := buf[chunkHead : chunkHead+n]
 		if chunked {
-			piece = frame(buf, n, end == io.EOF)
+			if end == io.EOF {
+				up.trailers = up.from.Trailers()
+			}
+			piece = frame(buf, n, end == io.EOF && len(up.trailers) == 0)
 		}
-		if err := up.write(piece); err != nil || end == io.EOF {
+		switch err := up.write(piece); {
+		case err != nil:
 			return err
+		case end == io.EOF && len(up.trailers) > 0:
+			return up.write(appendEnd(buf[:0], up.trailers))
+		case end == io.EOF:
+			return nil
 		}
 	}
 }

@@ -5,24 +5,41 @@ import "bytes"
 // Limits of the chunked framing itself (reliability S8, S14).
 const (
 	maxChunkLine = 1 << 10  // a chunk size with its extensions
-	maxTrailers  = 4 << 10  // the trailer section of one body
 	maxChunkExt  = 16 << 10 // all chunk size lines of one body, beyond their digits
+	// MaxTrailers bounds the trailer section of one body, in bytes.
+	MaxTrailers = 4 << 10
+	// MaxTrailerLines is how many lines a trailer section may have to be of any use.
+	MaxTrailerLines = 16
 )
 
-// Chunks takes a chunked body apart (RFC 9112 section 7.1), a request's or an answer's. It keeps no bytes: what it does not use, it wants
-// to see again together with what follows. Once it has failed it stays failed. Trailers are checked, counted and dropped. The zero
-// value stands before a body.
+// Chunks takes a chunked body apart (RFC 9112 section 7.1), a request's or an answer's. It keeps no bytes but those of the trailer
+// section: what it does not use, it wants to see again together with what follows. Once it has failed it stays failed. The zero value
+// stands before a body.
 type Chunks struct {
-	left     int64 // data bytes of the present chunk still to come
-	state    chunkState
-	done     bool
-	trailers int
-	ext      int
-	failed   bool
+	left    int64 // data bytes of the present chunk still to come
+	state   chunkState
+	done    bool
+	failed  bool
+	ext     int
+	sum     int // bytes of trailer lines, without their ends
+	lines   int // of the trailer section
+	trailer []byte
+	// walking: nobody will ask for the trailer section.
+	walking bool
 }
 
 // Done says that the body is complete.
 func (r *Chunks) Done() bool { return r.done }
+
+// Trailers returns the trailer section of a complete body: checked lines (see NextField) in the order in which they came. It is nil when
+// there are none, and when there are more than MaxTrailerLines, which are all dropped (RFC 9110 section 6.5.1 lets a recipient do that):
+// a part of them could say something else than the whole. The bytes are the caller's.
+func (r *Chunks) Trailers() []byte {
+	if !r.done {
+		return nil
+	}
+	return r.trailer
+}
 
 // Ahead is how much data the present chunk still has.
 func (r *Chunks) Ahead() int64 { return r.left }
@@ -81,7 +98,7 @@ func (r *Chunks) Next(b []byte, most int) (piece []byte, used int, ok bool) {
 		case inTrailers:
 			line, ok := chunkLine(rest)
 			if !ok {
-				if len(rest) > maxTrailers || bytes.IndexByte(rest, '\n') >= 0 {
+				if len(rest) > MaxTrailers || bytes.IndexByte(rest, '\n') >= 0 {
 					return nil, used, r.fail()
 				}
 				return nil, used, true
@@ -90,9 +107,10 @@ func (r *Chunks) Next(b []byte, most int) (piece []byte, used int, ok bool) {
 			if r.done = len(line) == 0; r.done {
 				break
 			}
-			if r.trailers += len(line); r.trailers > maxTrailers || !validTrailer(line) {
+			if r.sum += len(line); r.sum > MaxTrailers || !validTrailer(line) {
 				return nil, used, r.fail()
 			}
+			r.collect(line)
 		}
 	}
 	return nil, used, true
@@ -101,6 +119,17 @@ func (r *Chunks) Next(b []byte, most int) (piece []byte, used int, ok bool) {
 func (r *Chunks) fail() bool {
 	r.failed = true
 	return false
+}
+
+// collect keeps a trailer line.
+func (r *Chunks) collect(line []byte) {
+	switch r.lines++; {
+	case r.walking:
+	case r.lines > MaxTrailerLines:
+		r.trailer = nil
+	default:
+		r.trailer = append(append(r.trailer, line...), '\r', '\n')
+	}
 }
 
 // size reads a chunk size line without its CRLF.
@@ -141,7 +170,7 @@ func (r *Chunks) size(line []byte) bool {
 	return true
 }
 
-// validTrailer: trailers are dropped, but what is no header line may be the beginning of another message.
+// validTrailer: what is no header line may be the beginning of another message.
 func validTrailer(line []byte) bool {
 	colon := bytes.IndexByte(line, ':')
 	return colon > 0 && ValidName(line[:colon]) && ValidValue(line[colon+1:])
@@ -167,27 +196,31 @@ func chunkLine(b []byte) ([]byte, bool) {
 }
 
 // Unchunk decodes a chunked body that is complete in b, in place. whole is false when more is needed, and b is as it was; used is how much
-// of b the body took.
-func Unchunk(b []byte) (body []byte, used int, whole, ok bool) {
-	var r Chunks
+// of b the body took. trailers is what Chunks.Trailers would return; it lies in b, behind body.
+func Unchunk(b []byte) (body, trailers []byte, used int, whole, ok bool) {
+	r := Chunks{walking: true}
 	// Walk through once without writing: a body that is incomplete must stay as it is.
 	for probe := b; !r.done; {
 		p, n, ok := r.Next(probe, len(probe))
 		if !ok {
-			return nil, 0, false, false
+			return nil, nil, 0, false, false
 		}
 		if len(p) == 0 && !r.done {
-			return nil, 0, false, true
+			return nil, nil, 0, false, true
 		}
 		probe = probe[n:]
 		used += n
 	}
-	r = Chunks{}
+	if end := used - len("\r\n"); r.lines > 0 && r.lines <= MaxTrailerLines {
+		start := end - r.sum - r.lines*len("\r\n")
+		trailers = b[start:end:end]
+	}
+	r = Chunks{walking: true}
 	w := 0
 	for rest := b; !r.done; {
 		p, n, _ := r.Next(rest, len(rest))
 		w += copy(b[w:], p)
 		rest = rest[n:]
 	}
-	return b[:w], used, true, true
+	return b[:w:w], trailers, used, true, true
 }

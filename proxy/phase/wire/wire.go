@@ -28,6 +28,13 @@ func Trim(b []byte) []byte {
 	return b
 }
 
+// NextField cuts the first line off a section of lines that have been checked and that each end with CRLF.
+func NextField(section []byte) (f phase.Field, rest []byte) {
+	line, rest, _ := CutLine(section)
+	colon := bytes.IndexByte(line, ':')
+	return phase.Field{Name: line[:colon], Value: Trim(line[colon+1:])}, rest
+}
+
 const tokenBytes = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 // tokens has one bit for each byte that a token may contain.
