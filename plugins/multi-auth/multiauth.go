@@ -99,13 +99,10 @@ type plugin struct{ choices []phase.Rewriter }
 var bodyRefused = []byte("{\"message\":\"Authorization Failed\"}\n")
 
 // Rewrite implements phase.Rewriter. A plugin that refuses leaves its WWW-Authenticate behind, in the place of the one before it: the
-// client of a refusal gets the last. A request that a later plugin lets in is challenged by nobody (RFC 9110 section 11.6.1).
+// client of a refusal gets the last, that of a request which a later plugin lets in gets it together with the upstream's answer.
 func (p *plugin) Rewrite(x *phase.Exchange) phase.Verdict {
-	for i, choice := range p.choices {
+	for _, choice := range p.choices {
 		if choice.Rewrite(x) == phase.Continue {
-			if i > 0 {
-				x.Response.Header.Del("WWW-Authenticate")
-			}
 			return phase.Continue
 		}
 		x.Answer(0, "", nil) // what it has answered is taken back

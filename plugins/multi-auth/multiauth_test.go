@@ -60,8 +60,8 @@ func TestRewrite(t *testing.T) {
 		{[]string{"a: wrong", "d: right"}, "", refused},
 		{[]string{"a: right"}, "a", "200\nContent-Type: text/html\n\nserved"},
 		{[]string{"a: right", "b: right"}, "a", "200\nContent-Type: text/html\n\nserved"},
-		{[]string{"a: wrong", "b: right"}, "b", "200\nContent-Type: text/html\n\nserved"},
-		{[]string{"b2: right"}, "b2", "200\nContent-Type: text/html\n\nserved"},
+		{[]string{"a: wrong", "b: right"}, "b", "200\nContent-Type: text/html\nWWW-Authenticate: a realm=\"r\"\n\nserved"},
+		{[]string{"b2: right"}, "b2", "200\nContent-Type: text/html\nWWW-Authenticate: c realm=\"r\"\n\nserved"},
 	} {
 		e := &env{Env: &phasetest.Env{}}
 		p, err := Kind().Build([]byte(conf), e)
@@ -79,7 +79,7 @@ func TestRewrite(t *testing.T) {
 	}
 }
 
-// An answer that was taken back leaves nothing.
+// An answer that was taken back leaves nothing but the challenge.
 func TestWithdrawn(t *testing.T) {
 	e := &env{Env: &phasetest.Env{}}
 	p, err := Kind().Build([]byte(`{"auth_plugins":[{"a":{}},{"b":{}}]}`), e)
@@ -91,7 +91,7 @@ func TestWithdrawn(t *testing.T) {
 		t.Fatal("refused")
 	}
 	r := &x.Response
-	if lines := phasetest.Lines(&r.Header); r.Status != 0 || r.Body != nil || len(lines) > 0 {
+	if lines := phasetest.Lines(&r.Header); r.Status != 0 || r.Body != nil || len(lines) != 1 {
 		t.Errorf("left over: %d %q %v", r.Status, r.Body, lines)
 	}
 }
