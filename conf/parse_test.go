@@ -81,6 +81,9 @@ func TestParseProblems(t *testing.T) {
 		`x.toml:5: gateway.max_body_size: expected a size such as 16384, "16KiB", "64MiB" or "1GiB", got "64MB"`,
 		`x.toml:7: admin.enabled: expected true or false, got a whole number`,
 		`x.toml:10: admin.keys[0].key: expected at least 32 characters, got 5`)
+	f("trailers", "[gateway]\nrequest_trailers = ['X-Sum', 'X Sum']\nresponse_trailers = ['*', '']\n",
+		`x.toml:2: gateway.request_trailers[1]: expected the name of a field such as "Server-Timing", or "*" for all, got "X Sum"`,
+		`x.toml:3: gateway.response_trailers[1]: expected the name of a field such as "Server-Timing", or "*" for all, got ""`)
 	f("section is no table", "admin = 3\n", `x.toml:1: admin: expected a table [admin], got a whole number`)
 	f("keys are no tables", "[admin]\nkeys = ['a']\n", `x.toml:2: admin.keys: expected an array of tables [[admin.keys]], got an array`)
 	f("key without anything", "[[admin.keys]]\n",
