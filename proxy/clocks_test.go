@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"headgate/proxy/fault"
+	"headgate/proxy/phase"
 	"headgate/proxy/upstream/dialtest"
 )
 
@@ -126,6 +127,70 @@ func TestUpstreamClocks(t *testing.T) {
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+// TestWriteStalls: a client that takes nothing of its answer for too long is let go, however it came and however the answer is made, and that is a
+// fault of its own.
+func TestWriteStalls(t *testing.T) {
+	endless := rawServer(t, func(c net.Conn, in *bufio.Reader) {
+		_, _ = head(in)
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n")
+		_, _ = io.Copy(c, zeros{})
+	})
+	big := make([]byte, 32<<20) // more than the sockets hold
+	for _, over := range []string{"plain", "TLS", "HTTP/2"} {
+		for _, kind := range []string{"stream", "whole"} {
+			t.Run(over+" "+kind, func(t *testing.T) {
+				t.Parallel()
+				o := defaults()
+				o.WriteTimeout, o.TLS.HTTP2 = 100*time.Millisecond, true
+				r := newSecureGate(t, o)
+				r.put("ssls/1", r.ca.ssl("a.test"))
+				r.route("r", `{"uri":"/*","plugins":{"probe":{}},"upstream":{"nodes":{"`+endless+`":1}}}`)
+				if kind == "whole" {
+					r.rewrite = func(x *phase.Exchange) phase.Verdict {
+						x.Answer(200, "", big)
+						return phase.Stop
+					}
+				}
+				switch over {
+				case "plain":
+					r.dial(t).sayTo("a.test", "/")
+				case "TLS":
+					r.open(t, r.config("a.test")).sayTo("a.test", "/")
+				default: // the window of 64 KiB is never opened further
+					if err := r.frames(t).open(1, true, ":method", "GET", ":scheme", "https", ":authority", "a.test", ":path", "/"); err != nil {
+						t.Fatal(err)
+					}
+				}
+				r.eventually("the gateway gives up", func() bool { return r.finished() == 1 })
+				r.eventually("that is counted", func() bool { return r.faults("write_timeout") == 1 })
+				if n := r.faults("client_gone"); n != 0 {
+					t.Errorf("%v clients have left", n)
+				}
+			})
+		}
+	}
+}
+
+// TestIdleTimeout: a connection without requests is closed softly: nothing is said on it, and nothing has failed.
+func TestIdleTimeout(t *testing.T) {
+	up := newBackend(t, says(ok200))
+	o := defaults()
+	o.IdleTimeout = 50 * time.Millisecond
+	r := newSecureGate(t, o)
+	r.put("ssls/1", r.ca.ssl("a.test"))
+	r.to(up.addr)
+	for _, c := range []*client{r.dial(t), r.open(t, r.config("a.test"))} {
+		c.sayTo("a.test", "/").want("GET", 200, "ok")
+		c.closed()
+	}
+	r.lines(2)
+	for _, f := range fault.All() {
+		if n := r.faults(f.Code); n != 0 {
+			t.Errorf("%s was counted", f.Code)
+		}
+	}
+}
 
 // TestFault07Stalls: an upstream that stops before its head, or in the midst of its answer, is waited for as long as its clocks say, and the
 // client learns of it then: by a 504, or by the break of the answer.

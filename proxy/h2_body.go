@@ -55,7 +55,7 @@ func (b *h2Body) Hold() error {
 	case <-b.r.Context().Done():
 		b.err = fault.ClientGone
 	case <-patience.C:
-		b.err = fault.RequestTimeout
+		b.err = fault.BodyTimeout
 	}
 	return b.err
 }
@@ -88,7 +88,7 @@ func (b *h2Body) Read(p []byte) (n int, err error) {
 			_ = b.control.SetReadDeadline(time.Time{})
 		}
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		b.err = fault.RequestTimeout
+		b.err = fault.BodyTimeout
 	case b.r.Context().Err() != nil:
 		b.err = fault.ClientGone // the stream is no more
 	default:

@@ -55,8 +55,12 @@ var (
 	MethodNotAllowed = &Fault{"method_not_allowed", Client, 405, Never}
 	HeadTooLarge     = &Fault{"head_too_large", Client, 431, Never}
 	BodyTooLarge     = &Fault{"body_too_large", Client, 413, Never}
-	RequestTimeout   = &Fault{"request_timeout", Client, 408, Never}
-	ClientGone       = &Fault{"client_gone", Client, 499, Never}
+	// RequestTimeout is that of the head.
+	RequestTimeout = &Fault{"request_timeout", Client, 408, Never}
+	BodyTimeout    = &Fault{"request_body_timeout", Client, 408, Never}
+	// WriteTimeout: the client has stopped to take its answer, so that its status is hardly what it will see.
+	WriteTimeout = &Fault{"write_timeout", Client, 408, Never}
+	ClientGone   = &Fault{"client_gone", Client, 499, Never}
 )
 
 // Faults of the gateway itself.
@@ -108,7 +112,7 @@ var (
 // All returns every fault, for tables made at start.
 func All() []*Fault {
 	return []*Fault{
-		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
+		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, BodyTooLarge, RequestTimeout, BodyTimeout, WriteTimeout, ClientGone,
 		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, RefusedNode, AllTried, RetryDeadline,
 		Quarantined, Panic, EndpointsBusy, NoUpstreamSocket,
 		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
