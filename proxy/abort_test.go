@@ -377,6 +377,29 @@ func TestFault12ClientsThatLeave(t *testing.T) {
 		all[len(all)*99/100].Round(time.Microsecond), all[len(all)-1].Round(time.Microsecond), goroutines, runtime.NumGoroutine(), before, descriptors(t))
 }
 
+// TestFinishWaits: where the route wants it, what is waited for is waited for to the end, and the upstream is asked, although the client has left.
+func TestFinishWaits(t *testing.T) {
+	up := newBackend(t, says(ok200))
+	r := newGate(t, defaults()).to(up.addr, "probe")
+	arrived, left := make(chan struct{}), make(chan struct{})
+	r.rewrite = func(x *phase.Exchange) phase.Verdict {
+		close(arrived)
+		<-left
+		return x.Sleep(10 * time.Millisecond)
+	}
+	c := r.dial(t).say(get)
+	<-arrived
+	reset(c.Conn)
+	close(left)
+	r.eventually("the exchange ends", func() bool { return r.finished() == 1 })
+	if n := len(up.take()); n != 1 {
+		t.Errorf("the upstream was asked %d times", n)
+	}
+	if n := r.count(meter.ClientAborts, meter.Label{Name: "phase", Value: "plugin"}); n != 0 {
+		t.Errorf("%v aborts were counted", n)
+	}
+}
+
 // TestFinishAborted: where the route wants it, the answer is read to its end for the plugins, although nobody gets it.
 func TestFinishAborted(t *testing.T) {
 	up := newPaced(t, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n")

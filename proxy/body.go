@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"errors"
 	"io"
+	"os"
 
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
@@ -99,7 +101,7 @@ func (b *body) WriteTo(w io.Writer) (sent int64, err error) {
 			sent += int64(n)
 			b.x.Response.Sent += int64(n)
 			if err != nil {
-				b.x.raise(fault.ClientGone)
+				b.x.raise(writeFault(err))
 				if end == nil {
 					b.x.finish()
 				}
@@ -196,6 +198,14 @@ func (x *exchange) chunkWhole() {
 	x.Response.Body, x.Response.HeadLength = b, -1
 }
 
+// writeFault is what an error of the client's connection counts as.
+func writeFault(err error) *fault.Fault {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fault.WriteTimeout
+	}
+	return fault.ClientGone
+}
+
 // chunkFault is what a chunk plugin's error counts as.
 func chunkFault(err error) *fault.Fault {
 	if f, ok := err.(*fault.Fault); ok {
@@ -210,7 +220,9 @@ func (x *exchange) raise(f *fault.Fault) {
 	if f.Side == fault.Upstream {
 		x.SettleBody() // before the client can see it
 	}
-	x.g.count(f)
+	if f != fault.WriteTimeout || x.Request.HTTP2 { // else the connection has counted it
+		x.g.count(f)
+	}
 	if f == fault.ClientGone {
 		x.g.aborts.answer.Inc()
 	}

@@ -70,7 +70,7 @@ func TestBodyRate(t *testing.T) {
 			if n := <-dripped; err != nil || res.StatusCode != 408 || n < 2 || n == 199 { // all of them: it was the end of the drip that was noticed
 				t.Fatalf("%v, %v after %d bytes", res, err, n)
 			}
-			if r.faults("request_timeout") != 1 || len(up.take()) != 0 {
+			if r.faults("request_body_timeout") != 1 || len(up.take()) != 0 {
 				t.Error("it was not counted, or forwarded")
 			}
 		})

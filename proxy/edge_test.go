@@ -396,12 +396,12 @@ func TestBodyTimeout(t *testing.T) {
 			}
 			c.want("POST", 408, "*")
 			c.closed()
-			if r.faults("request_timeout") != 1 || len(up.take()) != 0 {
-				t.Error("it was not counted, or forwarded")
-			}
-			asked := "POST / HTTP/1.1"
+			asked, code := "POST / HTTP/1.1", "request_body_timeout"
 			if tt.name == "head" {
-				asked = "-"
+				asked, code = "-", "request_timeout"
+			}
+			if r.faults(code) != 1 || len(up.take()) != 0 {
+				t.Error("it was not counted, or forwarded")
 			}
 			if line := r.lines(1)[0]; !strings.Contains(line, `127.0.0.1 "`+asked+`" 408 `) {
 				t.Errorf("log: %s", line)

@@ -18,6 +18,7 @@ import (
 	"github.com/valyala/fasthttp"
 	"golang.org/x/net/http2"
 
+	"headgate/proxy/fault"
 	"headgate/proxy/netpoll"
 	"headgate/proxy/phase/wire"
 )
@@ -306,6 +307,9 @@ func (c *h2Conn) answer(x *exchange, w http.ResponseWriter) (whole bool) {
 		return true
 	}
 	_, err := (&h2Writer{w, http.NewResponseController(w), c.edge.patience}).Write(body)
+	if err != nil && writeFault(err) == fault.WriteTimeout {
+		x.raise(fault.WriteTimeout)
+	}
 	return err == nil
 }
 

@@ -80,7 +80,7 @@ func (b *h2Body) Hold() error {
 	case <-b.r.Context().Done():
 		b.err = fault.ClientGone
 	case <-patience.C:
-		b.err = fault.RequestTimeout
+		b.err = fault.BodyTimeout
 	}
 	return b.err
 }
@@ -113,7 +113,7 @@ func (b *h2Body) Read(p []byte) (n int, err error) {
 	case err == nil, err == io.EOF: // the last byte of a body whose length is known is its end
 		b.err = io.EOF
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		b.err = fault.RequestTimeout
+		b.err = fault.BodyTimeout
 	case b.r.Context().Err() != nil:
 		b.err = fault.ClientGone // the stream is no more
 	default:

@@ -316,11 +316,11 @@ func (in *intake) fail(err error) {
 	f := fault.BadRequest // it has ended before its time
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		f = fault.RequestTimeout
+		f = fault.BodyTimeout
 	case errors.Is(err, syscall.ECONNRESET):
 		f = fault.ClientGone
 	}
-	in.cut = f != fault.RequestTimeout
+	in.cut = f != fault.BodyTimeout
 	in.err = f
 }
 

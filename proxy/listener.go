@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"headgate/proxy/fault"
 	"headgate/proxy/netpoll"
 )
 
@@ -26,6 +27,7 @@ type edgeConn struct {
 	patience time.Duration // for the client to take one write; 0 = for ever
 	pause    time.Duration // the client may make one within a request body; 0 = it has no clock of its own
 	heard    bool          // the client has sent something
+	stalled  bool          // the client has taken nothing for its patience
 	until    time.Time     // what the last read deadline from outside was
 	in       intake
 	server   *Server // that serves it, nil for listeners of others
@@ -113,6 +115,10 @@ func (c *edgeConn) Write(p []byte) (sent int, err error) {
 		}
 		n, err := c.Conn.Write(p[sent:min(len(p), sent+writePiece)])
 		if sent += n; err != nil || sent == len(p) {
+			if errors.Is(err, os.ErrDeadlineExceeded) && !c.stalled && c.server != nil && c.tunnel == nil {
+				c.stalled = true // TLS may want to say goodbye
+				c.server.g.count(fault.WriteTimeout)
+			}
 			return sent, err
 		}
 	}

@@ -50,7 +50,7 @@ type tlsEdge struct {
 	fallback string
 	gate     gate
 
-	full, resumed, failed *meter.Counter
+	full, resumed, failed, late *meter.Counter
 }
 
 func newTLSEdge(live *snapshot.Live, o TLSOptions, r *meter.Registry) *tlsEdge {
@@ -66,7 +66,7 @@ func newTLSEdge(live *snapshot.Live, o TLSOptions, r *meter.Registry) *tlsEdge {
 	count := func(result string) *meter.Counter {
 		return r.Counter(meter.Handshakes, meter.Label{Name: "result", Value: result})
 	}
-	e.full, e.resumed, e.failed = count("full"), count("resumed"), count("failed")
+	e.full, e.resumed, e.failed, e.late = count("full"), count("resumed"), count("failed"), count("timeout")
 	// It has no certificate: where no other configuration takes over, the client is told that its name is not known here.
 	e.base = &tls.Config{GetConfigForClient: e.configFor, MinVersion: tls.VersionTLS12}
 	return e
@@ -148,7 +148,11 @@ func (c *tlsConn) Handshake() error {
 	}
 	err := c.handshake()
 	if err != nil {
-		c.edge.failed.Inc()
+		if errors.Is(err, os.ErrDeadlineExceeded) || err == errCrowded {
+			c.edge.late.Inc()
+		} else {
+			c.edge.failed.Inc()
+		}
 		_ = c.raw.Conn.Close()
 		c.raw.heard = false
 		return err

@@ -406,7 +406,7 @@ func TestHandshakeTimesOut(t *testing.T) {
 		}
 		_ = c.Close()
 	}
-	r.eventually("they are counted", func() bool { return r.handshakes("failed") == 3 })
+	r.eventually("they are counted", func() bool { return r.handshakes("timeout") == 2 && r.handshakes("failed") == 1 })
 	if n := r.count(meter.Requests); n != 0 {
 		t.Errorf("%v requests are counted", n)
 	}

@@ -165,7 +165,7 @@ func TestBrokenUploads(t *testing.T) {
 		{"too much in one", "Transfer-Encoding: chunked", "186a0\r\n" + long + "\r\nfffff\r\n", 413, "body_too_large", false},
 		{"cut", "Content-Length: 100001", long, 400, "bad_request", true},
 		{"cut chunks", "Transfer-Encoding: chunked", "186a0\r\n" + long + "\r\n", 400, "bad_request", true},
-		{"pause", "Content-Length: 100001", long, 408, "request_timeout", false},
+		{"pause", "Content-Length: 100001", long, 408, "request_body_timeout", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			up := newBackend(t, says(ok200))

@@ -55,11 +55,15 @@ var (
 	MethodNotAllowed = &Fault{"method_not_allowed", Client, 405, Never}
 	HeadTooLarge     = &Fault{"head_too_large", Client, 431, Never}
 	// TargetTooLong and FieldTooLarge stand for HeadTooLarge where heads are bounded as nginx does.
-	TargetTooLong  = &Fault{"target_too_long", Client, 414, Never}
-	FieldTooLarge  = &Fault{"field_too_large", Client, 400, Never}
-	BodyTooLarge   = &Fault{"body_too_large", Client, 413, Never}
+	TargetTooLong = &Fault{"target_too_long", Client, 414, Never}
+	FieldTooLarge = &Fault{"field_too_large", Client, 400, Never}
+	BodyTooLarge  = &Fault{"body_too_large", Client, 413, Never}
+	// RequestTimeout is that of the head.
 	RequestTimeout = &Fault{"request_timeout", Client, 408, Never}
-	ClientGone     = &Fault{"client_gone", Client, 499, Never}
+	BodyTimeout    = &Fault{"request_body_timeout", Client, 408, Never}
+	// WriteTimeout: the client has stopped to take its answer, so that its status is hardly what it will see.
+	WriteTimeout = &Fault{"write_timeout", Client, 408, Never}
+	ClientGone   = &Fault{"client_gone", Client, 499, Never}
 )
 
 // Faults of the gateway itself.
@@ -121,7 +125,8 @@ var (
 // All returns every fault, for tables made at start.
 func All() []*Fault {
 	return []*Fault{
-		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, TargetTooLong, FieldTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
+		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, TargetTooLong, FieldTooLarge, BodyTooLarge,
+		RequestTimeout, BodyTimeout, WriteTimeout, ClientGone,
 		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, RefusedNode, AllTried, RetryDeadline,
 		UnknownBalancer, UnservedScheme, Quarantined, Panic, EndpointsBusy, NoUpstreamSocket, Overloaded,
 		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, TLSExpired, TLSWrongName, TLSUntrusted, TLSVersion, SendFailed, SendTimeout,

@@ -82,7 +82,7 @@ func known() []description {
 		{SnapshotPending, gaugeKind, "Replaced configurations that still serve requests."},
 		{ClientAborts, counterKind, "Clients that left before they had their answer, by what was under way: request, plugin, queue, connect, wait, answer."},
 		{Panics, counterKind, "Panics caught while serving a request."},
-		{Handshakes, counterKind, "TLS handshakes with clients by result: full, resumed, failed."},
+		{Handshakes, counterKind, "TLS handshakes with clients by result: full, resumed, failed, timeout."},
 		{HealthProbes, counterKind, "Probes of upstream servers by what they showed."},
 		{UpstreamAllDown, gaugeKind, "1 for an upstream whose servers all fail their health checks, so that all are used, else 0."},
 		{BreakerState, gaugeKind, "State of a route, branch or endpoint that a breaker watches: 0 closed, 1 recovering, 2 half-open, 3 open."},
