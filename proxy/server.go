@@ -191,7 +191,7 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 	switch state {
 	case fasthttp.StateNew:
 		c.patience, c.pause, c.server = s.patience, s.pause, s
-		c.in.mode, c.in.mend = atHead, s.mend
+		c.in.mode, c.in.mend, c.in.scan.most = atHead, s.mend, bombLines*s.g.edge.maxLines
 		s.watcher.Load().Add(c.Conn, &c.presence)
 		s.open.Add(1)
 		s.mu.Lock()
@@ -248,9 +248,14 @@ func bodyTime(pause time.Duration, n int64) time.Duration {
 // refuse answers a request that fasthttp could not read.
 func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error) {
 	f := unreadable(err)
-	if c := edgeConnOf(ctx.Conn()); c != nil && !c.heard { // it has asked for nothing, so it gets no answer
-		_ = c.Close()
-		return
+	if c := edgeConnOf(ctx.Conn()); c != nil {
+		if !c.heard { // it has asked for nothing, so it gets no answer
+			_ = c.Close()
+			return
+		}
+		if c.in.scan.many {
+			f = fault.HeadTooLarge
+		}
 	}
 	x := g.acquire(ctx)
 	defer x.recovered()
@@ -264,6 +269,10 @@ func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error) {
 	x.Fail(f)
 	x.write()
 }
+
+// bombLines times as many lines as a head may have are not parsed any more: a line takes many times its length of memory, which lasts as long
+// as the connection. With fewer of them the log still tells what was asked for.
+const bombLines = 2
 
 // unreadable is the fault of a request that fasthttp gave up on with err.
 func unreadable(err error) *fault.Fault {

@@ -212,6 +212,9 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 		patience = earlyAnswer
 	}
 	if err := c.SetReadDeadline(x.Start.Add(x.Elapsed() + patience)); err != nil {
+		if !c.sent() && c.unsent != nil && c.unsent.Side == fault.Client { // the upload has ended already, and the connection with it
+			return h, 0, 0, c.unsent
+		}
 		return h, 0, 0, fault.ClosedBeforeHead
 	}
 	isHead := string(outMethod(&x.Request)) == "HEAD"
