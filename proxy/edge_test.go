@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -444,6 +445,13 @@ func FuzzTarget(f *testing.F) {
 		}
 		if string(path) == "*" {
 			return
+		}
+		if !raw && !trim { // the one form has no other
+			again := &exchange{}
+			again.Request.Method, again.Request.Authority = x.Request.Method, x.Request.Authority
+			if f := e.target(out, again); f != nil || !bytes.Equal(e.appendTarget(nil, again), out) {
+				t.Fatalf("%q went out as %q, and that as %q (%v)", target, out, e.appendTarget(nil, again), f)
+			}
 		}
 		got, err := route.AppendNormalized(nil, path)
 		if err != nil {

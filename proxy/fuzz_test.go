@@ -12,8 +12,8 @@ import (
 	"headgate/proxy/route"
 )
 
-// FuzzConnection sends anything over a connection. Whatever goes on to the upstream must be one request for everybody who reads it, and
-// nothing may go on after a refusal.
+// FuzzConnection sends anything over a connection, to a strict gateway and to one that lets in all that it may. Whatever goes on to the
+// upstream must be one request for everybody who reads it, and nothing may go on after a refusal.
 func FuzzConnection(f *testing.F) {
 	for _, s := range []string{
 		get, get + get, browser, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "GET http://a/b HTTP/1.0\r\n\r\n" + get,
@@ -23,16 +23,22 @@ func FuzzConnection(f *testing.F) {
 		"GET / HTTP/1.1\nHost: a\n\n", "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\na", "GET /%2f%00 HTTP/1.1\r\nHost: [::1]:80\r\nConnection: x, host\r\nX: 1\r\n\r\n",
 		"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: b\r\nX-Real-IP: ::1%x\r\nX_Consumer_Username: c\r\n\r\n",
 	} {
-		f.Add([]byte(s))
+		f.Add([]byte(s), false)
+		f.Add([]byte(s), true)
+	}
+	for _, c := range strictCases {
+		f.Add([]byte(c.raw), true)
 	}
 	o := defaults()
 	o.MaxBody, o.Trusted = 4096, []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
-	r := newGate(f, o).to("", "probe", "fake")
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		forwarded := 0
+	gates := map[bool]*gateRig{false: newGate(f, o).to("", "probe", "fake")}
+	o.Lenient, _ = loosened(-1)
+	gates[true] = newGate(f, o).to("", "probe", "fake")
+	f.Fuzz(func(t *testing.T, raw []byte, lenient bool) {
+		forwarded, r := 0, gates[lenient]
 		r.fake = func(x *phase.Exchange) *fault.Fault {
 			forwarded++
-			checkForwarded(t, x)
+			checkForwarded(t, x, r.g.edge.lenient)
 			x.Response.Status, x.Response.Body = 299, x.Request.Body
 			return nil
 		}
@@ -60,9 +66,9 @@ func FuzzConnection(f *testing.F) {
 }
 
 // checkForwarded says what is wrong with a request that is about to be written to an upstream.
-func checkForwarded(t *testing.T, x *phase.Exchange) {
+func checkForwarded(t *testing.T, x *phase.Exchange, lenient Lenient) {
 	q := &x.Request
-	if !upperToken(q.Method) {
+	if (&edge{lenient: lenient}).method(q.Method) != nil {
 		t.Errorf("method %q", q.Method)
 	}
 	if len(q.OutTarget) == 0 || q.OutTarget[0] != '/' && string(q.OutTarget) != "*" {
@@ -85,6 +91,9 @@ func checkForwarded(t *testing.T, x *phase.Exchange) {
 		case name == "x-real-ip" || strings.HasPrefix(name, "x-forwarded-"):
 			own[name]++
 		case strings.HasPrefix(name, "x-consumer-"):
+			t.Errorf("line %q", f.Name)
+		}
+		if bytes.IndexByte(f.Name, '_') >= 0 && (!lenient.Underscores || twin(f.Name)) {
 			t.Errorf("line %q", f.Name)
 		}
 		switch requestLine(f.Name) {

@@ -286,7 +286,11 @@ func (x *exchange) write() {
 	}
 	out.SetStatusCode(r.Status)
 	for _, f := range r.Header.Fields() {
-		if !framesResponse(f.Name) || x.announces(f) {
+		switch {
+		case framesResponse(f.Name) && !x.announces(f):
+		case len(h.ContentEncoding()) > 0 && phase.EqualName(f.Name, fasthttp.HeaderContentEncoding): // h has room for one line of codings
+			h.SetContentEncodingBytes(x.Commit(append(append(append(x.Arena(), h.ContentEncoding()...), ", "...), f.Value...)))
+		default:
 			h.AddBytesKV(f.Name, f.Value)
 		}
 	}

@@ -84,7 +84,7 @@ func (in *intake) read(p []byte) (int, error) {
 		if !in.drain(p) {
 			return 0, io.EOF
 		}
-		in.mode, in.scan = atHead, headScan{}
+		in.mode, in.scan = atHead, headScan{most: in.scan.most}
 	}
 	if in.mend != nil && in.mode == atHead {
 		return in.gather(p)
@@ -118,7 +118,7 @@ func (in *intake) head(b []byte) int {
 	if end < 0 {
 		return len(b)
 	}
-	in.mode = headRead
+	in.mode = headRead // or it has too many lines: what comes now is an error
 	return end
 }
 
@@ -368,6 +368,9 @@ type headScan struct {
 	lined bool // the request line has ended,
 	bare  bool // without a CR
 	cr    bool // it has not, and what has come of it ends with one
+	many  bool // the head has more lines than most, and was given up
+	lines int  // that have ended
+	most  int  // of them; 0 = any number
 }
 
 // What the last piece has ended with.
@@ -377,7 +380,7 @@ const (
 	tailCR                // the end of one, and a CR
 )
 
-// end returns the index behind the empty line, or -1.
+// end returns the index behind the empty line, or behind one that is too many, or -1.
 func (s *headScan) end(b []byte) int {
 	i := 0
 	if !s.begun {
@@ -413,6 +416,10 @@ func (s *headScan) end(b []byte) int {
 		}
 		i += n + 1
 		s.tail = tailLF
+		if s.lines++; s.most > 0 && s.lines > s.most {
+			s.many = true
+			return i
+		}
 	}
 }
 

@@ -222,7 +222,7 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 	switch state {
 	case fasthttp.StateNew:
 		c.patience, c.pause, c.server = s.patience, s.pause, s
-		c.in.mode, c.in.mend = atHead, s.mend
+		c.in.mode, c.in.mend, c.in.scan.most = atHead, s.mend, bombLines*s.g.edge.maxLines
 		s.watcher.Load().Add(c.Conn, &c.presence)
 		s.open.Add(1)
 		s.admit(c)
@@ -283,6 +283,9 @@ func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error) {
 		_ = c.Close()
 		return
 	}
+	if c != nil && c.in.scan.many {
+		f = fault.HeadTooLarge
+	}
 	if f == fault.HeadTooLarge {
 		f = g.edge.tooLarge(c != nil && !c.in.scan.lined)
 	}
@@ -299,6 +302,10 @@ func (g *Gateway) refuse(ctx *fasthttp.RequestCtx, err error) {
 	x.sign()
 	x.write()
 }
+
+// bombLines times as many lines as a head may have are not parsed any more: a line takes many times its length of memory, which lasts as long
+// as the connection. With fewer of them the log still tells what was asked for.
+const bombLines = 2
 
 // unreadable is the fault of a request that fasthttp gave up on with err.
 func unreadable(err error) *fault.Fault {

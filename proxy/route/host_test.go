@@ -139,6 +139,9 @@ func FuzzAppendHost(f *testing.F) {
 				t.Fatalf("%q: byte %q got through", raw, c)
 			}
 		}
+		if same, port, err := AppendHost(nil, hostport); err != nil || !bytes.Equal(same, host) || !bytes.Equal(port, hostport) {
+			t.Fatalf("%q: %q taken again: %q and %q, %v", raw, hostport, same, port, err)
+		}
 		again, _, err := AppendHost(nil, host)
 		if err != nil || !bytes.Equal(again, host) {
 			t.Fatalf("%q: host %q taken again: %q, %v", raw, host, again, err)
