@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -16,6 +17,16 @@ const maxFileSize = 16 * MiB
 // Load reads and checks the file at path. Environment references are looked up in the process environment and file references
 // with ReadSecretFile. The error is a Problems value unless the file could not be read at all.
 func Load(path string) (*Config, error) {
+	c, err := Examine(path)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Examine is Load for who wants to know everything that is wrong: when the text is TOML, there is a Config beside the Problems. Each of
+// its sections that has a problem is the default one; inline resources are as they are.
+func Examine(path string) (*Config, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -28,13 +39,22 @@ func Load(path string) (*Config, error) {
 	if Size(len(text)) > maxFileSize {
 		return nil, Problems{{File: path, Msg: "expected at most " + maxFileSize.String() + " of text"}}
 	}
-	return Parse(path, text, os.LookupEnv, ReadSecretFile)
+	return parse(path, text, os.LookupEnv, ReadSecretFile)
 }
 
 // Parse reads and checks text as the content of the file called name. Settings that text does not mention have their defaults.
 // getenv looks up environment references and readFile file references; either may be nil, then such a reference is an error.
 // text is not kept. A non-nil error is a Problems value; no Config is returned with it.
 func Parse(name string, text []byte, getenv func(string) (string, bool), readFile func(string) ([]byte, error)) (*Config, error) {
+	c, err := parse(name, text, getenv, readFile)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// parse is Parse with the Config of Examine.
+func parse(name string, text []byte, getenv func(string) (string, bool), readFile func(string) ([]byte, error)) (*Config, error) {
 	var tree map[string]any
 	if _, err := toml.Decode(string(text), &tree); err != nil {
 		return nil, Problems{syntaxProblem(name, err)}
@@ -47,9 +67,21 @@ func Parse(name string, text []byte, getenv func(string) (string, bool), readFil
 	check(c, d.add)
 	if len(d.problems) > 0 {
 		d.problems.sortByLine()
-		return nil, d.problems
+		c.forget(d.problems)
+		return c, d.problems
 	}
 	return c, nil
+}
+
+// forget puts the defaults in the place of sections that have problems.
+func (c *Config) forget(problems Problems) {
+	now, defaults := reflect.ValueOf(c).Elem(), reflect.ValueOf(Default()).Elem()
+	for _, p := range problems {
+		section, _, _ := strings.Cut(p.Key, ".")
+		if f, ok := fieldByName(now.Type(), section); ok && f.Type.Kind() == reflect.Struct {
+			now.FieldByIndex(f.Index).Set(defaults.FieldByIndex(f.Index))
+		}
+	}
 }
 
 // syntaxProblem keeps what the parser says except where it quotes the text: that may be a key which somebody forgot to quote.

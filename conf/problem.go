@@ -101,6 +101,19 @@ func childKey(parent, name string) string {
 	return parent + "." + name
 }
 
+// KeyAt returns the key of what is below parent on path: names of members (string) and indexes of items (int, from 0).
+func KeyAt(parent string, path []any) string {
+	for _, part := range path {
+		switch part := part.(type) {
+		case string:
+			parent = childKey(parent, part)
+		case int:
+			parent = indexKey(parent, part)
+		}
+	}
+	return parent
+}
+
 func indexKey(parent string, i int) string { return parent + "[" + strconv.Itoa(i) + "]" }
 
 func isBareKey(s string) bool {

@@ -7,20 +7,34 @@ import (
 
 // unknownKey says that name is not a key of the table at path and what was probably meant.
 func unknownKey(path, name string, table reflect.Type) string {
-	const unknown = "unknown key"
 	if ours := apisixName(name); ours != "" {
 		return unknown + "; what APISIX calls " + name + " is " + ours + " here"
 	}
 	known := fieldNames(table)
-	if best := nearest(name, known); best != "" {
-		return unknown + ", did you mean " + childKey(path, best) + "?"
-	}
-	if path == "" {
+	if path == "" && nearest(name, known) == "" {
 		if homes := sectionsWith(name, table); len(homes) > 0 {
 			return unknown + " outside a section, did you mean " + strings.Join(homes, " or ") + "?"
 		}
 	}
+	return UnknownKey(path, name, known)
+}
+
+const unknown = "unknown key"
+
+// UnknownKey says that name is not among the known keys of the table at path, and which of them was probably meant.
+func UnknownKey(path, name string, known []string) string {
+	if hint := DidYouMean(path, name, known); hint != "" {
+		return unknown + hint
+	}
 	return unknown + "; known here: " + strings.Join(known, ", ")
+}
+
+// DidYouMean asks for the known key of the table at path that name is probably a misspelling of; "" when there is none.
+func DidYouMean(path, name string, known []string) string {
+	if best := nearest(name, known); best != "" {
+		return ", did you mean " + childKey(path, best) + "?"
+	}
+	return ""
 }
 
 func fieldNames(t reflect.Type) []string {

@@ -13,10 +13,23 @@ import (
 	"headgate/proxy/snapshot"
 )
 
-// KeyError is what is wrong with the document Key.
+// KeyError is one thing that is wrong with the document Key.
 type KeyError struct {
 	Key string
 	Err error
+	// Path, Unknown and Known are those of a schema.Problem; nothing is known of where most problems are.
+	Path    []any
+	Unknown bool
+	Known   []string
+}
+
+// Error names the member by its path.
+func (e KeyError) Error() string {
+	text := e.Key
+	for _, part := range e.Path {
+		text += fmt.Sprintf(" %v", part)
+	}
+	return text + ": " + e.Err.Error()
 }
 
 // InlineErrors are all refused resources of the file, and what the store holds that they would break, sorted by key.
@@ -25,7 +38,7 @@ type InlineErrors []KeyError
 func (e InlineErrors) Error() string {
 	lines := make([]string, len(e))
 	for i, k := range e {
-		lines[i] = k.Key + ": " + k.Err.Error()
+		lines[i] = k.Error()
 	}
 	return strings.Join(lines, "\n")
 }
@@ -117,7 +130,7 @@ func (a *Applier) stageInline(edits []snapshot.Edit, gone []string, uncovered []
 	var bad InlineErrors
 	for _, p := range st.Problems {
 		if _, before := a.left.get(p.Key); edited[p.Key] || !before {
-			bad = append(bad, KeyError{p.Key, withoutKey(p.Key, p.Err)})
+			bad = append(bad, KeyError{Key: p.Key, Err: withoutKey(p.Key, p.Err)})
 		}
 	}
 	if len(bad) > 0 {
@@ -153,22 +166,15 @@ func (a *Applier) inlineEdits(inline map[string][]byte) (edits []snapshot.Edit, 
 	var bad InlineErrors
 	checks := a.checks(reloaded{a, inline}, len(inline))
 	keys := slices.Sorted(maps.Keys(inline))
-	verdicts := make([]error, len(keys))
-	snapshot.Parallel(len(keys), func(i int) {
-		kind, id, err := splitKey(keys[i])
-		if err == nil {
-			err = checks.validate(kind, id, inline[keys[i]])
-		}
-		verdicts[i] = err
-	})
+	verdicts := make([][]KeyError, len(keys))
+	snapshot.Parallel(len(keys), func(i int) { verdicts[i] = checks.mistakes(keys[i], inline[keys[i]]) })
 	for i, key := range keys {
-		err := verdicts[i]
 		old, ok := a.stored(key)
-		if err == nil && ok && !a.inline[key] {
-			err = fmt.Errorf("is stored through the Admin API already (revision %d)", old.ModRevision)
+		if len(verdicts[i]) == 0 && ok && !a.inline[key] {
+			verdicts[i] = []KeyError{{Key: key, Err: fmt.Errorf("is stored through the Admin API already (revision %d)", old.ModRevision)}}
 		}
-		if err != nil {
-			bad = append(bad, KeyError{key, err})
+		if len(verdicts[i]) > 0 {
+			bad = append(bad, verdicts[i]...)
 			continue
 		}
 		if ok && string(old.Value) == string(inline[key]) {
@@ -178,9 +184,45 @@ func (a *Applier) inlineEdits(inline map[string][]byte) (edits []snapshot.Edit, 
 		put = append(put, store.Item{Key: key, Value: inline[key]})
 	}
 	if len(bad) > 0 {
-		return nil, nil, bad
+		return nil, nil, a.besides(bad, edits)
 	}
 	return edits, put, nil
+}
+
+// besides adds to bad what does not compile of those that are valid, so that nobody has to come back for it. Nothing is kept of it.
+func (a *Applier) besides(bad InlineErrors, valid []snapshot.Edit) InlineErrors {
+	st, err := a.compiler.Stage(a.inForce, valid, true)
+	if err != nil {
+		return bad
+	}
+	defer st.Discard()
+	for _, p := range st.Problems {
+		if slices.ContainsFunc(valid, func(e snapshot.Edit) bool { return e.Key == p.Key }) {
+			bad = append(bad, KeyError{Key: p.Key, Err: withoutKey(p.Key, p.Err)})
+		}
+	}
+	slices.SortStableFunc(bad, func(p, q KeyError) int { return strings.Compare(p.Key, q.Key) })
+	return bad
+}
+
+// mistakes returns everything that is wrong with a resource of the file.
+func (c *checks) mistakes(key string, raw []byte) []KeyError {
+	kind, id, err := splitKey(key)
+	if err != nil {
+		return []KeyError{{Key: key, Err: err}}
+	}
+	if err = c.validate(kind, id, raw); err == nil {
+		return nil
+	}
+	doc, undecoded := resource.DecodeObject(raw)
+	if undecoded != nil {
+		return []KeyError{{Key: key, Err: err}}
+	}
+	var list []KeyError
+	for _, m := range resource.Mistakes(kind, id, doc, c) {
+		list = append(list, KeyError{Key: key, Err: resource.Invalid(m.Msg), Path: m.Path, Unknown: m.Unknown, Known: m.Known})
+	}
+	return list
 }
 
 // inlineGone returns the keys that the file does not define any more, and what the store holds under them. It refuses to drop what a

@@ -134,7 +134,7 @@ func tryRig(t *testing.T, s store.Store, inline map[string][]byte) (*applierRig,
 		}
 		c.Close()
 		hub.Close()
-		if err := pool.Close(time.Second); err != nil {
+		if err := pool.Close(patience); err != nil {
 			t.Error(err)
 		}
 		if r.open != 0 {

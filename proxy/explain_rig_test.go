@@ -95,7 +95,7 @@ func newExplainRig(t testing.TB, o ServerOptions, mode route.Mode, docs map[stri
 		a.Close()
 		c.Close()
 		hub.Close()
-		if err := errors.Join(pool.Close(time.Second), r.store.Close()); err != nil {
+		if err := errors.Join(pool.Close(patience), r.store.Close()); err != nil {
 			t.Error(err)
 		}
 	})

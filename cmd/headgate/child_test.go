@@ -284,7 +284,86 @@ nodes = { "127.0.0.1:80" = -1 }
 	}
 }
 
-// What only compiling shows is told with its line as well.
+// Settings and resources are told together, of each resource everything that its schemas and references show, with the line of the key.
+func TestCheckTellsEverything(t *testing.T) {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "bad.toml"), `[gateway]
+listen = ["nowhere"]
+[access_log]
+format = "$nope"
+
+[[routes]]
+id = "a"
+urii = "/a"
+upstream_id = "nowhere"
+priority = "high"
+[routes.plugins.key-aut]
+[routes.plugins.proxy-rewrite]
+uri = 5
+headers = { set = { "X-A" = true } }
+
+[[routes]]
+id = "b"
+uri = "/b"
+vars = [["arg_a"]]
+[routes.plugins.limit-count]
+[routes.upstream]
+type = "x"
+nodes = { "127.0.0.1:80" = -1, "127.0.0.1:81" = "x" }
+[routes.upstream.timeout]
+connect = 0
+send = 1
+
+[[upstreams]]
+id = "c"
+type = "y"
+nodes = { "127.0.0.1:80" = 1 }
+
+[[consumers]]
+username = "jack"
+group_id = "none"
+[consumers.plugins.key-auth]
+kei = "x"
+`)
+	want := []string{
+		`bad.toml:2: gateway.listen[0]: expected host:port with an IP address, localhost or no host, such as "127.0.0.1:9180" or "[::]:9080", got "nowhere"`,
+		`bad.toml:4: access_log.format: unknown variable "$nope"`,
+		`bad.toml:8: routes[0].urii: unknown key, did you mean routes[0].uri?`,
+		`bad.toml:9: routes[0].upstream_id: failed to fetch upstream info by upstream id [nowhere], response code: 404`,
+		`bad.toml:10: routes[0].priority: wrong type: expected integer, got string`,
+		`bad.toml:11: routes[0].plugins.key-aut: unknown plugin [key-aut], did you mean routes[0].plugins.key-auth?`,
+		`bad.toml:13: routes[0].plugins.proxy-rewrite.uri: wrong type: expected string, got number`,
+		`bad.toml:19: routes[1].vars: failed to validate the 'vars' expression: `,
+		`bad.toml:20: routes[1].plugins.limit-count: `,
+		`bad.toml:23: routes[1].upstream.nodes."127.0.0.1:80": expected -1 to be at least 0`,
+		`bad.toml:23: routes[1].upstream.nodes."127.0.0.1:81": wrong type: expected integer, got string`,
+		`bad.toml:24: routes[1].upstream.timeout: property "read" is required`,
+		`bad.toml:25: routes[1].upstream.timeout.connect: expected 0 to be greater than 0`,
+		`bad.toml:28: upstreams[0]: unknown balancer type "y"`,
+		`bad.toml:35: consumers[0].group_id: failed to fetch consumer group info by consumer group id [none], response code: 404`,
+		`bad.toml:36: consumers[0].plugins.key-auth: property "key" is required`,
+	}
+	for _, command := range []string{"check", "run"} {
+		_, stderr, status := runChild(t, dir, command, "-c", "bad.toml")
+		if status != 1 {
+			t.Errorf("%s: status %d", command, status)
+		}
+		rest := stderr
+		for _, line := range want { // in this order
+			_, after, found := strings.Cut("\n"+rest, "\n"+line)
+			if !found {
+				t.Errorf("%s: %s is not there, or out of order:\n%s", command, line, stderr)
+				continue
+			}
+			rest = after
+		}
+	}
+	// None of it has left anything behind.
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("the directory has %v, %v", entries, err)
+	}
+}
+
 // What a reload takes, a start takes: a resource of the file may refer to what is stored.
 func TestStartWithReferencesIntoTheStore(t *testing.T) {
 	dir := t.TempDir()
@@ -306,6 +385,7 @@ func TestStartWithReferencesIntoTheStore(t *testing.T) {
 	}
 }
 
+// What only compiling shows is told with its line as well.
 func TestCheckCompiles(t *testing.T) {
 	dir := t.TempDir()
 	writeFile(t, filepath.Join(dir, "bad.toml"), `[[routes]]

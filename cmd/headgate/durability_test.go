@@ -152,7 +152,7 @@ func TestReload(t *testing.T) {
 
 	for _, tt := range []struct{ what, more, why string }{
 		{"a broken file", route("/c", one) + "[gatewy]\n", "headgate.toml:20: gatewy: unknown key"},
-		{"a reference to nothing", route("/c", one) + "[[routes]]\nid = \"s\"\nuri = \"/s\"\nupstream_id = \"u\"\n", "routes[1]: failed to fetch upstream info by upstream id [u]"},
+		{"a reference to nothing", route("/c", one) + "[[routes]]\nid = \"s\"\nuri = \"/s\"\nupstream_id = \"u\"\n", "routes[1].upstream_id: failed to fetch upstream info by upstream id [u]"},
 		{"other settings", route("/c", one) + "[store]\nprovider = \"mem\"\n[upstream]\nread_timeout = \"1s\"\n", "a restart is needed to change store.provider, upstream.read_timeout"},
 	} {
 		childConfig(t, dir, tt.more)

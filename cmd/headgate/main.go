@@ -113,10 +113,10 @@ func command(args []string, stdout, stderr io.Writer) int {
 // load reads the configuration of run: the file given, else the default file if it is there, else the built-in defaults.
 func load(file string) (*conf.Config, string, error) {
 	if file != "" {
-		c, err := conf.Load(file)
+		c, err := conf.Examine(file)
 		return c, file, err
 	}
-	c, err := conf.Load(defaultFile)
+	c, err := conf.Examine(defaultFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return conf.Default(), "", nil
 	}
@@ -125,11 +125,11 @@ func load(file string) (*conf.Config, string, error) {
 
 // check validates file as far as that is possible without starting anything, the resources in it included.
 func check(file string, stdout io.Writer) error {
-	c, err := conf.Load(file)
-	if err != nil {
-		return err
+	c, err := conf.Examine(file)
+	if c != nil {
+		err = checkAll(c, err, false)
 	}
-	if err := checkResources(c, false); err != nil {
+	if err != nil {
 		return err
 	}
 	if c.Store.Provider == conf.StoreFile {
@@ -152,12 +152,12 @@ func check(file string, stdout io.Writer) error {
 func runCommand(file string, stderr io.Writer) error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2)
-	c, file, err := load(file)
-	if err != nil {
-		return err
+	c, file, wrong := load(file)
+	if c == nil {
+		return wrong
 	}
 	// Before anything is created. When all that is missing is what the resources refer to, it may be in the store: start will ask.
-	if err := checkResources(c, false); err != nil && checkResources(c, true) != nil {
+	if err := checkAll(c, wrong, false); err != nil && checkAll(c, wrong, true) != nil {
 		return err
 	}
 	logger := log.New(stderr, "", log.LstdFlags|log.LUTC)

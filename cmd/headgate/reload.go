@@ -120,7 +120,17 @@ func located(c *conf.Config, err error) error {
 			problems = append(problems, p)
 			continue
 		}
-		problems = append(problems, c.At(at, b.Err.Error()))
+		key, msg := conf.KeyAt(at, b.Path), b.Err.Error()
+		if last := len(b.Path) - 1; last >= 0 && len(b.Known) > 0 {
+			name, _ := b.Path[last].(string)
+			table := conf.KeyAt(at, b.Path[:last])
+			if b.Unknown {
+				msg = conf.UnknownKey(table, name, b.Known)
+			} else {
+				msg += conf.DidYouMean(table, name, b.Known)
+			}
+		}
+		problems = append(problems, c.At(key, msg))
 	}
 	slices.SortStableFunc(problems, func(p, q conf.Problem) int { return p.Line - q.Line })
 	return problems
@@ -186,17 +196,37 @@ func isVariable(name string) bool {
 	return known
 }
 
-// checkResources compiles the resources of the file as run would, and publishes them nowhere. Settings that only other rooms can judge
-// are checked first. assume is that of tryDocuments.
-func checkResources(c *conf.Config, assume bool) error {
-	if problems := checkSettings(c); len(problems) > 0 {
-		return problems
+// checkAll returns everything that is wrong with c, which conf.Examine returned together with wrong: besides that the settings that only
+// other rooms can judge, and the resources, which are compiled as run would and published nowhere. assume is that of tryDocuments.
+func checkAll(c *conf.Config, wrong error, assume bool) error {
+	var problems conf.Problems
+	if wrong != nil && !errors.As(wrong, &problems) {
+		return wrong
+	}
+	settings := checkSettings(c)
+	problems = append(problems, settings...)
+	judge := *c
+	if len(settings) > 0 { // resources are judged without what is wrong
+		d := conf.Default()
+		judge.AccessLog, judge.Gateway.TLS, judge.Upstream.CAFile = d.AccessLog, d.Gateway.TLS, d.Upstream.CAFile
 	}
 	inline, err := inlineDocuments(c)
 	if err != nil {
 		return err
 	}
-	return located(c, tryDocuments(c, inline, assume))
+	var resources conf.Problems
+	err = located(c, tryDocuments(&judge, inline, assume))
+	if err != nil && !errors.As(err, &resources) {
+		if len(problems) > 0 {
+			return problems
+		}
+		return err
+	}
+	if problems = append(problems, resources...); len(problems) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(problems, func(p, q conf.Problem) int { return p.Line - q.Line })
+	return problems
 }
 
 // tryDocuments compiles docs as a gateway configured with c would, and throws the result away. assume lets them refer to what a store may
@@ -236,7 +266,14 @@ func wrongDocuments(err error) map[string]error {
 	}
 	wrong := make(map[string]error, len(bad))
 	for _, b := range bad {
-		wrong[b.Key] = errors.New(resource.Redact(b.Err.Error())) // it is logged
+		msg := resource.Redact(b.Err.Error()) // it is logged
+		if len(b.Path) > 0 {
+			msg = conf.KeyAt("", b.Path) + ": " + msg
+		}
+		if before := wrong[b.Key]; before != nil {
+			msg = before.Error() + "; " + msg
+		}
+		wrong[b.Key] = errors.New(msg)
 	}
 	return wrong
 }

@@ -18,10 +18,8 @@ const badID = badConfiguration + `property "id" validation failed: object matche
 func Validate(k Kind, id string, doc map[string]any, env Env) *Error {
 	switch k.Segment {
 	case segmentRoutes:
-		for _, one := range [...]string{"host", "remote_addr"} {
-			if has(doc, one) && has(doc, one+"s") {
-				return Invalid("only one of " + one + " or " + one + "s is allowed")
-			}
+		if err := checkOnlyOne(doc); err != nil {
+			return err
 		}
 	case segmentSecrets:
 		return checkSecret(id, doc)
@@ -35,6 +33,15 @@ func Validate(k Kind, id string, doc map[string]any, env Env) *Error {
 		return err
 	}
 	return checkContent(k, id, doc, env)
+}
+
+func checkOnlyOne(doc map[string]any) *Error {
+	for _, one := range [...]string{"host", "remote_addr"} {
+		if has(doc, one) && has(doc, one+"s") {
+			return Invalid("only one of " + one + " or " + one + "s is allowed")
+		}
+	}
+	return nil
 }
 
 // checkIDs judges what the schema lets pass: references to secrets, which are good for every string but not for a key of the store, and

@@ -20,6 +20,10 @@ func checkConsumer(id string, doc map[string]any, env Env) *Error {
 	if err := checkIdentities(segmentConsumers+"/"+name, doc["plugins"], env); err != nil {
 		return err
 	}
+	return checkGroup(doc, env)
+}
+
+func checkGroup(doc map[string]any, env Env) *Error {
 	if group, ok := doc["group_id"]; ok {
 		if group := idText(group); !env.Exists(segmentConsumerGroups + "/" + group) {
 			return noSuch("consumer group", group)

@@ -200,13 +200,7 @@ func (c *Compiler) checkPlugin(name string, conf any, text []byte, use resource.
 	if k == nil {
 		return errors.New("unknown plugin [" + name + "]")
 	}
-	judge, validate := k.schema, k.Validate
-	switch {
-	case use == resource.AsMetadata:
-		judge, validate = k.metadata, nil
-	case use == resource.InConsumer && k.Consumer != nil:
-		judge, validate = k.consumer, k.Consumer.Validate
-	}
+	judge, validate := k.rules(use)
 	if judge != nil {
 		if err := judge.Validate(conf); err != nil {
 			return err
@@ -222,6 +216,29 @@ func (c *Compiler) checkPlugin(name string, conf any, text []byte, use resource.
 		}
 	}
 	return validate(text)
+}
+
+// rules are those by which a configuration for the use is judged; either may be nil.
+func (k *kind) rules(use resource.Use) (*schema.Schema, func(conf []byte) error) {
+	switch {
+	case use == resource.AsMetadata:
+		return k.metadata, nil
+	case use == resource.InConsumer && k.Consumer != nil:
+		return k.consumer, k.Consumer.Validate
+	}
+	return k.schema, k.Validate
+}
+
+// PluginProblems implements resource.Surveyor.
+func (c *Compiler) PluginProblems(name string, conf any, use resource.Use) []schema.Problem {
+	k := c.kinds[name]
+	if k == nil {
+		return nil
+	}
+	if judge, _ := k.rules(use); judge != nil {
+		return judge.Problems(conf)
+	}
+	return nil
 }
 
 // Plugin says how the gateway stands to a plugin name.
