@@ -116,7 +116,8 @@ func All() []*Fault {
 		BadRequest, BadPath, BadHost, BadFraming, BadVersion, MethodNotAllowed, HeadTooLarge, BodyTooLarge, RequestTimeout, ClientGone,
 		NoRoute, NoUpstream, NoEndpoint, MissingUpstream, MissingService, MissingPluginConfig, MissingGroup, UnknownNode, RefusedNode, AllTried, RetryDeadline,
 		Quarantined, Panic, EndpointsBusy, NoUpstreamSocket,
-		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, TLSExpired, TLSWrongName, TLSUntrusted, TLSVersion, SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
+		ConnectFailed, ConnectTimeout, TLSTimeout, TLSFailed, TLSExpired, TLSWrongName, TLSUntrusted, TLSVersion,
+		SendFailed, SendTimeout, ClosedBeforeHead, HeadTimeout, BadHead, HeadCut, BodyCut,
 		BadBody, ReadTimeout, FirstContentTimeout, TotalTimeout,
 	}
 }
