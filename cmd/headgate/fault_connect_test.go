@@ -199,7 +199,8 @@ func TestFault03ResetBeforeHead(t *testing.T) {
 	if tries := sick.arrived() + well.arrived() - before; tries != 2 {
 		t.Errorf("a request that no node answers was sent %d times, want 2", tries)
 	}
-	t.Logf("F3: reset before the head: %d of %d safe requests served by a second node, %d of %d POST and PATCH got 502, seen twice: %d of them; most copies of a request: %d; where the upstream lets POST be repeated %d of %d served",
+	t.Logf("F3: reset before the head: %d of %d safe requests served by a second node, %d of %d POST and PATCH got 502, seen twice: %d of them; "+
+		"most copies of a request: %d; where the upstream lets POST be repeated %d of %d served",
 		repeated, 4*n, results["POST"][502]+results["PATCH"][502], 2*n, again, most, opted, n)
 }
 
@@ -234,7 +235,8 @@ func TestFault05MidHead(t *testing.T) {
 				}
 				cases++
 				a, err := trySend(g.client, []string{"GET", "POST"}[at%2], "http://"+g.addr+"/cut", "", fmt.Sprintf("X-Cut: %d", at))
-				if err != nil || a.status != http.StatusBadGateway || a.header.Get("X-Part") != "" || a.header.Get("Set-Cookie") != "" || strings.Contains(a.body, "secret") {
+				shown := a.header.Get("X-Part") != "" || a.header.Get("Set-Cookie") != "" || strings.Contains(a.body, "secret")
+				if err != nil || a.status != http.StatusBadGateway || shown {
 					bad++
 					t.Errorf("%s, %s after %d bytes: %v %v, %v", scheme, end, at, a, a.header, err)
 				}

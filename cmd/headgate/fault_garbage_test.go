@@ -190,6 +190,7 @@ nodes = { %q = 1 }
 	if n := u.arrived(); n != u.connections() || n != played+1 {
 		t.Errorf("%d requests on %d connections, %d were sent", n, u.connections(), played+1)
 	}
-	t.Logf("F8: %d of %d bad answers refused (%d kinds of garbage, %d shared vectors), none of their connections reused, memory of the process %+d KiB after %d of them",
+	t.Logf("F8: %d of %d bad answers refused (%d kinds of garbage, %d shared vectors), none of their connections reused, "+
+		"memory of the process %+d KiB after %d of them",
 		refused, played, len(all)-len(vectors), len(vectors), (highest-before)>>10, rounds*len(all))
 }

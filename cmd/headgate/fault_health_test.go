@@ -160,8 +160,8 @@ func TestFault32Flapping(t *testing.T) {
 	if lost.Load() > 0 {
 		t.Errorf("%d requests were lost", lost.Load())
 	}
-	t.Logf("F32: a node left out and back %d times under load: %d of %d requests lost, %d of 150 at a node that was out; left out for failing every other probe: %d of 1; "+
-		"all unhealthy: %d of %d used, headgate_upstream_all_down 1; the only node never ejected",
+	t.Logf("F32: a node left out and back %d times under load: %d of %d requests lost, %d of 150 at a node that was out; "+
+		"left out for failing every other probe: %d of 1; all unhealthy: %d of %d used, headgate_upstream_all_down 1; the only node never ejected",
 		flaps, lost.Load(), served[0].Load()+served[1].Load()+lost.Load(), strayed, flips, used, len(all))
 }
 

@@ -94,8 +94,9 @@ func TestFault11UpstreamTLS(t *testing.T) {
 		if n := u.arrived(); n > 1 {
 			t.Errorf("%s: %d requests arrived, with verification there is none", tt.name, n)
 		}
-		g.configure("PUT", "/routes/two", fmt.Sprintf(`{"uri":"/two","upstream":{"scheme":"https","pass_host":"node","timeout":{"connect":%g,"send":30,"read":30},
-			"nodes":[{"host":"127.0.0.1","port":%s,"weight":1,"priority":1},{"host":"127.0.0.1","port":%s,"weight":1}]}}`, both, portOf(u.addr), portOf(good.addr)))
+		g.configure("PUT", "/routes/two", fmt.Sprintf(`{"uri":"/two","upstream":{"scheme":"https","pass_host":"node",
+			"timeout":{"connect":%g,"send":30,"read":30},"nodes":[{"host":"127.0.0.1","port":%s,"weight":1,"priority":1},
+			{"host":"127.0.0.1","port":%s,"weight":1}]}}`, both, portOf(u.addr), portOf(good.addr)))
 		if a := g.send("POST", "http://"+g.addr+"/two", "data"); a.status != http.StatusOK || a.body != "good" {
 			t.Errorf("%s, with another node: %v", tt.name, a)
 		} else {

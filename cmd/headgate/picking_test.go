@@ -141,7 +141,8 @@ func TestChecksOfEveryKind(t *testing.T) {
 				}
 			}
 			page := g.control("GET", "/v1/healthcheck", "", "Accept: text/html")
-			if !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") || !strings.Contains(page.body, portOf(tt.sick)) || !strings.Contains(page.body, "unhealthy") {
+			if !strings.HasPrefix(page.header.Get("Content-Type"), "text/html") || !strings.Contains(page.body, portOf(tt.sick)) ||
+				!strings.Contains(page.body, "unhealthy") {
 				t.Errorf("the page: %v %v", page.header, page.body)
 			}
 		})

@@ -90,15 +90,6 @@ func (r *servedRequest) send(t testing.TB, text string) {
 	}
 }
 
-// reset ends the connection in a way that its peer sees as a fault at once.
-func (r *servedRequest) reset(t testing.TB) {
-	t.Helper()
-	if err := r.Conn.(*net.TCPConn).SetLinger(0); err != nil {
-		t.Fatal(err)
-	}
-	r.Close()
-}
-
 func chunk(s string) string { return fmt.Sprintf("%x\r\n%s\r\n", len(s), s) }
 
 const sseHead = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
