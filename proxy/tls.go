@@ -74,6 +74,10 @@ func newTLSEdge(live *snapshot.Live, o TLSOptions, r *meter.Registry) *tlsEdge {
 
 // configFor finds out what a client is served with, from the snapshot of this moment.
 func (e *tlsEdge) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	c, ours := hello.Conn.(*edgeConn)
+	if ours = ours && c.tls != nil; ours {
+		e.gate.speaks(c.tls)
+	}
 	name := strings.ToLower(hello.ServerName)
 	if name == "" {
 		name = e.fallback
@@ -82,7 +86,7 @@ func (e *tlsEdge) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if cert == nil {
 		return nil, nil
 	}
-	if c, ok := hello.Conn.(*edgeConn); ok && c.tls != nil {
+	if ours {
 		c.tls.name, c.tls.auth = name, cert.Client
 	}
 	return cert.Config(hello), nil
@@ -121,8 +125,9 @@ type tlsConn struct {
 	begun time.Time
 	ready bool // the handshake has succeeded
 
-	place   *list.Element // in the gate, whose lock guards it, and entered
+	place   *list.Element // in the gate, whose lock guards it, and the next two
 	entered time.Time
+	spoken  bool
 
 	name  string               // what the client has asked for, in lower case
 	auth  *snapshot.ClientAuth // that was in force for the name
