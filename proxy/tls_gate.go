@@ -73,7 +73,7 @@ func (g *gate) try(c *tlsConn) (in bool, wait time.Duration) {
 	return true, 0
 }
 
-// oldest is the one that is to give way first, and when. Somebody is in. Nobody is silent whose bytes wait for us: then we are the slow ones.
+// oldest is the one that is to give way first, and when. Somebody is in. Nobody is slow whose bytes wait for us: then we are.
 func (g *gate) oldest(now time.Time) (c *tlsConn, wait time.Duration) {
 	for e := g.silent.Front(); e != nil; e = g.silent.Front() {
 		c = e.Value.(*tlsConn)
@@ -83,11 +83,18 @@ func (g *gate) oldest(now time.Time) (c *tlsConn, wait time.Duration) {
 		g.promote(c, now)
 		c = nil
 	}
-	if e := g.spoken.Front(); e != nil {
+	for e := g.spoken.Front(); e != nil; e = g.spoken.Front() {
 		other := e.Value.(*tlsConn)
-		if later := giveWayLater - now.Sub(other.entered); c == nil || later < wait {
+		later := giveWayLater - now.Sub(other.entered)
+		if later <= 0 && other.raw.Conn.Waiting() {
+			other.entered = now
+			g.spoken.MoveToBack(e)
+			continue
+		}
+		if c == nil || later < wait {
 			c, wait = other, later
 		}
+		break
 	}
 	return c, wait
 }
