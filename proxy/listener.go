@@ -106,6 +106,9 @@ func (r socketReader) Read(p []byte) (int, error) {
 const writePiece = 64 << 10
 
 func (c *edgeConn) Write(p []byte) (sent int, err error) {
+	if c.tls != nil {
+		c.tls.standUp()
+	}
 	if c.patience == 0 {
 		return c.Conn.Write(p)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -49,12 +50,17 @@ type tlsEdge struct {
 	timeout  time.Duration
 	fallback string
 	gate     gate
+	// desks are for handshakes that compute, from a ClientHello to the answer to it: there are fewer than processors, so that requests are
+	// served meanwhile.
+	desks chan struct{}
 
 	full, resumed, failed, late *meter.Counter
 }
 
 func newTLSEdge(live *snapshot.Live, o TLSOptions, r *meter.Registry) *tlsEdge {
-	e := &tlsEdge{live: live, timeout: o.HandshakeTimeout, fallback: strings.ToLower(o.FallbackSNI)}
+	e := &tlsEdge{
+		live: live, timeout: o.HandshakeTimeout, fallback: strings.ToLower(o.FallbackSNI), desks: make(chan struct{}, max(runtime.GOMAXPROCS(0)/2, 1)),
+	}
 	if e.timeout <= 0 {
 		e.timeout = defaultHandshakeTimeout
 	}
@@ -74,6 +80,12 @@ func newTLSEdge(live *snapshot.Live, o TLSOptions, r *meter.Registry) *tlsEdge {
 
 // configFor finds out what a client is served with, from the snapshot of this moment.
 func (e *tlsEdge) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	c, ours := hello.Conn.(*edgeConn)
+	if ours = ours && c.tls != nil; ours {
+		e.gate.speaks(c.tls)
+		e.desks <- struct{}{} // nobody waits for others while at a desk
+		c.tls.atDesk = true
+	}
 	name := strings.ToLower(hello.ServerName)
 	if name == "" {
 		name = e.fallback
@@ -82,7 +94,7 @@ func (e *tlsEdge) configFor(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if cert == nil {
 		return nil, nil
 	}
-	if c, ok := hello.Conn.(*edgeConn); ok && c.tls != nil {
+	if ours {
 		c.tls.name, c.tls.auth = name, cert.Client
 	}
 	return cert.Config(hello), nil
@@ -121,8 +133,11 @@ type tlsConn struct {
 	begun time.Time
 	ready bool // the handshake has succeeded
 
-	place   *list.Element // in the gate, whose lock guards it, and entered
+	atDesk bool // known to its goroutine
+
+	place   *list.Element // in the gate, whose lock guards it, and the next two
 	entered time.Time
+	spoken  bool
 
 	name  string               // what the client has asked for, in lower case
 	auth  *snapshot.ClientAuth // that was in force for the name
@@ -180,6 +195,7 @@ func (c *tlsConn) handshake() error {
 		return errCrowded
 	}
 	defer c.edge.gate.leave(c)
+	defer c.standUp()
 	if err := c.raw.SetDeadline(end); err != nil {
 		return err
 	}
@@ -190,6 +206,14 @@ func (c *tlsConn) handshake() error {
 		return os.ErrDeadlineExceeded
 	}
 	return c.raw.SetDeadline(time.Time{})
+}
+
+// standUp leaves the desk to somebody else.
+func (c *tlsConn) standUp() {
+	if c.atDesk {
+		c.atDesk = false
+		<-c.edge.desks
+	}
 }
 
 // Read delivers what the intake lets through.
