@@ -5,6 +5,7 @@ import (
 
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/compress"
 )
 
 // body is a response body that is still arriving, as fasthttp sees it.
@@ -14,6 +15,7 @@ type body struct {
 	piece []byte // fetched already: before the head has left, or by a Read that had no room for it
 	err   error  // what comes behind piece
 	begun bool   // the head has left
+	coded bool   // the gateway compresses it
 	tail  eventTail
 }
 
@@ -24,7 +26,7 @@ func (x *exchange) stream() {
 	if x.chunked() {
 		size = -1 // what the plugins make of it cannot be known
 	}
-	x.body = body{x: x, size: size}
+	x.body = body{x: x, size: size, coded: size < 0 && compress.Applied(&r.Header)}
 	if size < 0 && x.Request.HTTP10 { // a client that knows no chunks (RFC 9112 section 6.1); fasthttp would send them
 		out.SetConnectionClose()
 		out.SkipBody = true
@@ -73,7 +75,9 @@ func (b *body) WriteTo(w io.Writer) (sent int64, err error) {
 			piece, end = b.x.nextPiece()
 		}
 		if len(piece) > 0 {
-			b.tail.note(piece)
+			if !b.coded {
+				b.tail.note(piece)
+			}
 			n, err := w.Write(piece)
 			sent += int64(n)
 			b.x.Response.Sent += int64(n)
@@ -137,6 +141,9 @@ func (x *exchange) nextPiece() ([]byte, error) {
 	}
 	if !x.chunked() {
 		return piece, end
+	}
+	if x.body.coded { // afterwards it is no text any more
+		x.body.tail.note(piece)
 	}
 	piece, err := x.Chunk(piece, end == io.EOF)
 	if err != nil {
