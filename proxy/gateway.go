@@ -184,6 +184,9 @@ func (x *exchange) forward() {
 	if !r.Finish {
 		x.Presence = x.presence()
 	}
+	if !x.Request.HTTP10 {
+		x.Informer = x
+	}
 	mine := x.Response.Header.Len() // what is behind comes from the upstream
 	f := x.Upstream.Forward(&x.Exchange)
 	x.Settle()
