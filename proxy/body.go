@@ -7,6 +7,7 @@ import (
 
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
+	"headgate/proxy/phase/compress"
 )
 
 // body is a response body that is still arriving, as fasthttp sees it.
@@ -18,6 +19,7 @@ type body struct {
 	err   error  // what comes behind piece
 	held  []byte // the body, when it was there from the beginning; what comes from Stream otherwise
 	begun bool   // the head has left
+	coded bool   // the gateway compresses it
 	tail  eventTail
 }
 
@@ -28,7 +30,7 @@ func (x *exchange) stream() {
 	if x.chunked() {
 		size = -1 // what the plugins make of it cannot be known
 	}
-	x.body = body{x: x, size: size, fixed: size >= 0}
+	x.body = body{x: x, size: size, fixed: size >= 0, coded: size < 0 && compress.Applied(&r.Header)}
 	if size < 0 && x.Request.HTTP10 { // a client that knows no chunks (RFC 9112 section 6.1); fasthttp would send them
 		out.SetConnectionClose()
 		out.SkipBody = true
@@ -96,7 +98,9 @@ func (b *body) WriteTo(w io.Writer) (sent int64, err error) {
 	for {
 		piece, end := b.next()
 		if len(piece) > 0 {
-			b.tail.note(piece)
+			if !b.coded {
+				b.tail.note(piece)
+			}
 			n, err := w.Write(piece)
 			sent += int64(n)
 			b.x.Response.Sent += int64(n)
@@ -166,6 +170,9 @@ func (x *exchange) nextPiece() ([]byte, error) {
 	}
 	if !x.chunked() {
 		return piece, end
+	}
+	if x.body.coded { // afterwards it is no text any more
+		x.body.tail.note(piece)
 	}
 	made, err := x.Chunk(piece, end == io.EOF)
 	if err != nil {

@@ -197,6 +197,9 @@ func (x *exchange) forward() {
 	if x.Request.Incoming != nil && !x.buffered() {
 		return
 	}
+	if !x.Request.HTTP10 {
+		x.Informer = x
+	}
 	mine := x.Response.Header.Len() // what is behind comes from the upstream
 	f := x.Upstream.Forward(&x.Exchange)
 	x.Settle()

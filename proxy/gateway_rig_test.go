@@ -162,7 +162,7 @@ func newGate(t testing.TB, o ServerOptions) *gateRig {
 	}
 	var err error
 	r.compiler, err = snapshot.NewCompiler(r.live, snapshot.Options{
-		Kinds: []phase.Kind{kind("probe", 30, probe{r}), kind("chunker", 20, chunker{r}), kind("fake", 10, diverter{r})}, Hub: hub, Meter: r.meter,
+		Kinds: []phase.Kind{kind("probe", 30, probe{r}), kind("chunker", 20, chunker{r}), kind("fake", 10, diverter{r}), zipper()}, Hub: hub, Meter: r.meter,
 		Defaults: upstream.Defaults{Connect: patience, Send: patience, Read: patience, Pool: upstream.PoolOptions{Size: 8, IdleTimeout: patience, MaxRequests: 10_000}, MaxHead: 64 << 10, RetryBudget: 20},
 		TLS:      snapshot.TLSOptions{Protocols: []string{"h2", "http/1.1"}, Tickets: true},
 	})

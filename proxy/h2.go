@@ -175,6 +175,7 @@ func (c *h2Conn) exchange(q *h2Request, number uint64, w http.ResponseWriter, r 
 	here := &netpoll.Presence{}
 	defer context.AfterFunc(r.Context(), here.Leave)()
 	ctx.SetUserValue(presenceKey, here)
+	ctx.SetUserValue(writerKey, w)
 	ctx.Request.Header.DisableNormalizing()
 	ctx.Response.Header.DisableNormalizing()
 	ctx.Response.Header.SetNoDefaultContentType(true)

@@ -43,7 +43,7 @@ func (b *body) lament(w io.Writer, end error) {
 	if !ok || f.Side == fault.Client || b.fixed {
 		return
 	}
-	if _, encoded := x.Response.Header.Get("Content-Encoding"); encoded {
+	if _, encoded := x.Response.Header.Get("Content-Encoding"); encoded && (!b.coded || !x.chunked()) {
 		return
 	}
 	kind, _ := x.Response.Header.Get("Content-Type")
@@ -55,6 +55,12 @@ func (b *body) lament(w io.Writer, end error) {
 		event = append(event, '\n')
 	}
 	event = appendErrorEvent(event, x.Request.Path, f, !b.tail.between())
+	if b.coded { // by the plugin that the event now goes through, like all before it
+		var err error
+		if event, err = x.Chunk(event, false); err != nil {
+			return
+		}
+	}
 	n, _ := w.Write(event)
 	x.Response.Sent += int64(n)
 }

@@ -249,6 +249,9 @@ func (r *fileReader) Next() ([]byte, error) {
 	return p, nil
 }
 
+// Waits implements phase.Waiter.
+func (r *fileReader) Waits() bool { return false }
+
 func (r *fileReader) fail() error {
 	r.zone.broken(r.e)
 	return fault.BodyCut

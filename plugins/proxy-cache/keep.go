@@ -97,15 +97,16 @@ func has(lines []phase.Field, name string) bool {
 }
 
 // recorder passes a body on and keeps a copy of it, which becomes part of the cache when the body has ended as it should. It implements
-// phase.Stream. The zero value records nothing.
+// phase.Waiter. The zero value records nothing.
 type recorder struct {
-	next     phase.Stream
-	zone     *zone
-	e        *entry // nil when nothing is recorded
-	ticket   uint64
-	limit    int64
-	body     []byte
-	reserved int64
+	next      phase.Stream
+	zone      *zone
+	e         *entry // nil when nothing is recorded
+	ticket    uint64
+	limit     int64
+	announced int64 // length of the body, 0 when it is not known
+	body      []byte
+	reserved  int64
 }
 
 // firstRoom is the room in bytes for the beginning of a body whose length is not known.
@@ -116,7 +117,7 @@ func (r *recorder) begin(z *zone, e *entry, ticket uint64, limit, size int64) bo
 	if !z.reserve(size) {
 		return false
 	}
-	*r = recorder{zone: z, e: e, ticket: ticket, limit: limit, reserved: size}
+	*r = recorder{zone: z, e: e, ticket: ticket, limit: limit, announced: size, reserved: size}
 	if size > 0 {
 		r.body = make([]byte, 0, size)
 	}
@@ -173,14 +174,19 @@ func (r *recorder) abandon() {
 func (r *recorder) Next() ([]byte, error) {
 	p, err := r.next.Next()
 	r.add(p)
-	if err != nil {
-		if err == io.EOF {
-			r.complete()
-		} else {
-			r.abandon()
-		}
+	switch {
+	case err == io.EOF, err == nil && r.announced > 0 && int64(len(r.body)) == r.announced:
+		r.complete()
+	case err != nil:
+		r.abandon()
 	}
 	return p, err
+}
+
+// Waits implements phase.Waiter.
+func (r *recorder) Waits() bool {
+	w, ok := r.next.(phase.Waiter)
+	return !ok || w.Waits()
 }
 
 // Close implements phase.Stream. A body of which nobody has seen the end is not kept.

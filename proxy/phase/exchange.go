@@ -40,6 +40,8 @@ type Exchange struct {
 	Presence *netpoll.Presence
 	// Stage is what the exchange was waiting for when its client left; it is set by who has found that out.
 	Stage Stage
+	// Informer takes the interim answers (1xx) that the upstream gives before its answer; nil when the client knows none.
+	Informer Informer
 
 	// Start is the wall and monotonic time at which the head was complete.
 	Start time.Time
@@ -195,6 +197,12 @@ func (s Source) String() string {
 type Stream interface {
 	Next() ([]byte, error)
 	Close()
+}
+
+// Informer passes interim answers on to the client (RFC 9110 section 15.2).
+type Informer interface {
+	// Inform sends one now. Its lines are end-to-end ones, valid until it returns. 100 and 101 have ways of their own.
+	Inform(status int, lines []Field)
 }
 
 // Waiter is a Stream that knows whether there is something to deliver.

@@ -216,8 +216,8 @@ func (u *Upstream) write(x *phase.Exchange, c *conn, now time.Time) {
 	c.unsent = sendFault(err)
 }
 
-// readHead reads the head of the answer into x.Wire.In, where it ends at end, and what came with it up to read; 1xx answers are passed
-// over. The whole head has one clock.
+// readHead reads the head of the answer into x.Wire.In, where it ends at end, and what came with it up to read; 1xx answers before it
+// are passed on. The whole head has one clock.
 func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, f *fault.Fault) {
 	lines := x.Response.Header.Len()
 	in := x.Wire.In
@@ -240,7 +240,7 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 		return h, 0, 0, fault.ClosedBeforeHead
 	}
 	isHead := string(outMethod(&x.Request)) == "HEAD"
-	for scanned, interim := 0, 0; ; {
+	for scanned, interim, told := 0, 0, 0; ; {
 		if end = headEnd(in[:read], scanned); end < 0 {
 			if read > scanned && !plausible(in[:read]) {
 				return h, 0, read, fault.BadHead
@@ -258,8 +258,11 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 		if f != nil || h.status >= 200 || agrees(&x.Request, in[:end], h) {
 			return h, end, read, f
 		}
+		if told += end; h.status > switching && x.Informer != nil && interim < maxInformed && told <= maxInformedBytes {
+			x.Informer.Inform(h.status, x.Response.Header.Fields()[lines:])
+		}
 		x.Response.Header.Truncate(lines)
-		if interim++; h.status == 101 || interim > maxInterim {
+		if interim++; h.status == switching || interim > maxInterim {
 			return h, end, read, fault.BadHead
 		}
 		read = copy(in, in[end:read])

@@ -3,8 +3,8 @@
 //
 // An answer is compressed when its status, type and length are those that the operator asked for, when nobody has encoded it or
 // forbidden to change it, and when the client takes the coding. The decision falls when the head is known; the body is compressed piece
-// by piece, as it passes. A media type that is a sequence of messages leaves piece by piece too; of the others the compressor keeps what
-// it likes until the end.
+// by piece, as it passes. What has arrived leaves before the gateway waits for more: a slow answer is not made slower. As long as the
+// upstream is ahead, the compressor gathers what it likes, but for media types that are sequences of messages, which leave piece by piece.
 package compress
 
 import (
@@ -94,7 +94,8 @@ type work struct {
 	out     output
 	begun   bool
 	passing bool // another plugin has taken the body over
-	flush   bool
+	flush   bool // after every piece
+	behind  bool // the encoder may hold something back
 }
 
 // output collects what an encoder writes.
@@ -170,15 +171,23 @@ func (p *Plugin) Chunk(x *phase.Exchange, piece []byte, last bool) ([]byte, erro
 		if _, err := w.encoder.Write(piece); err != nil {
 			return nil, err
 		}
+		w.behind = true
 	}
 	var err error
 	switch {
 	case last:
 		err = w.encoder.Close()
-	case w.flush && len(piece) > 0:
+	case w.behind && (w.flush || waits(x.Response.Stream)):
 		err = w.encoder.Flush()
+		w.behind = false
 	}
 	return w.out.b, err
+}
+
+// waits says that the next piece of the body is not there yet, or that nobody knows.
+func waits(s phase.Stream) bool {
+	w, ok := s.(phase.Waiter)
+	return !ok || w.Waits()
 }
 
 // Done implements phase.Finisher.
@@ -190,7 +199,7 @@ func (p *Plugin) Done(x *phase.Exchange) {
 	}
 	s.Ptr = nil
 	p.encoders.used.Add(-p.make.Size)
-	w.begun, w.passing, w.flush = false, false, false
+	w.begun, w.passing, w.flush, w.behind = false, false, false, false
 	if w.out.b = w.out.b[:0]; cap(w.out.b) > maxKept {
 		w.out.b = nil
 	}
@@ -211,6 +220,9 @@ func ours(h *phase.Header) *Coding {
 	}
 	return nil
 }
+
+// Applied says whether the coding of an answer with these lines is the work of a plugin of this package in this exchange.
+func Applied(h *phase.Header) bool { return ours(h) != nil }
 
 var (
 	_ phase.Responder = (*Plugin)(nil)

@@ -45,6 +45,7 @@ func unpack(t testing.TB, coding, body string) string {
 type rig struct {
 	e         phasetest.Env
 	instances []phase.Instance
+	ahead     bool // of what is read of a stream, the next piece is there already
 }
 
 func (r *rig) add(t testing.TB, coding *compress.Coding, conf string, limit int64) {
@@ -206,17 +207,18 @@ type withdraw struct{}
 func (withdraw) Response(x *phase.Exchange) { x.Response.Header.Del("Content-Encoding") }
 
 // stream is an answer in pieces that nobody reads: the test passes them itself.
-type stream struct{}
+type stream struct{ r *rig }
 
 func (stream) Next() ([]byte, error) { return nil, io.EOF }
 func (stream) Close()                {}
+func (s stream) Waits() bool         { return !s.r.ahead }
 
 // pass sends pieces of an answer of unknown length through p and returns what came out for each.
 func pass(t testing.TB, r *rig, media string, pieces []string) (out []string) {
 	t.Helper()
 	x := phasetest.Exchange("GET /", "Accept-Encoding: gzip")
 	x.Enter(nil, phase.NewChainOf(r.instances, nil, r.e.Slots))
-	x.Response.Status, x.Response.Stream = 200, stream{}
+	x.Response.Status, x.Response.Stream = 200, stream{r}
 	x.Response.Header.Add([]byte("Content-Type"), []byte(media))
 	x.Respond()
 	for i, p := range pieces {
@@ -230,12 +232,13 @@ func pass(t testing.TB, r *rig, media string, pieces []string) (out []string) {
 	return out
 }
 
-// Every event reaches the client before the next one is there.
+// Every event reaches the client before the next one is there, and so does everything else that the gateway would have to wait behind.
 func TestEventsLeaveAtOnce(t *testing.T) {
 	var r rig
 	r.add(t, compress.Gzip, `{"types":"*"}`, 1)
 	events := []string{"data: one\n\n", "data: two\n\n", "data: three\n\n", ""}
-	for _, media := range []string{"text/event-stream; charset=utf-8", "application/x-ndjson"} {
+	for _, media := range []string{"text/event-stream; charset=utf-8", "application/x-ndjson", "text/html"} {
+		r.ahead = media != "text/html"
 		out := pass(t, &r, media, events)
 		for i := range events {
 			z, err := gzip.NewReader(strings.NewReader(strings.Join(out[:i+1], "")))
@@ -249,6 +252,7 @@ func TestEventsLeaveAtOnce(t *testing.T) {
 			}
 		}
 	}
+	r.ahead = true
 	if out := pass(t, &r, "text/html", events); len(out[0])+len(out[1]) > 10 {
 		t.Errorf("a page was sent in bits: %q", out)
 	}
@@ -272,7 +276,8 @@ func TestPiecesAreOneBody(t *testing.T) {
 		}
 		var r rig
 		r.add(t, compress.Gzip, `{"types":"*"}`, 1)
-		for _, media := range []string{"a/b", "text/event-stream"} {
+		for i, media := range []string{"a/b", "text/event-stream", "a/b"} {
+			r.ahead = i > 0
 			for range 2 { // the second time with the encoder of the first
 				if got := unpack(t, "gzip", strings.Join(pass(t, &r, media, pieces), "")); got != strings.Join(pieces, "") {
 					t.Fatalf("%d bytes instead of %d", len(got), len(strings.Join(pieces, "")))
