@@ -43,7 +43,7 @@ func TestFault09EarlyAnswers(t *testing.T) {
 					<-end
 				}
 			})
-			t.Cleanup(func() { close(end) })
+			defer close(end)
 			o := defaults()
 			o.MaxBody = size
 			r := newGate(t, o).to(addr)

@@ -363,6 +363,9 @@ func playAnswers(t *testing.T, list []vector) *score {
 func (v vector) judgeAnswer(reply string) string {
 	in := bufio.NewReader(strings.NewReader(reply))
 	res, err := http.ReadResponse(in, &http.Request{Method: v.Method})
+	for err == nil && res.StatusCode < 200 && res.StatusCode != 101 { // interim answers may go on to the client (RFC 9110 section 15.2)
+		res, err = http.ReadResponse(in, &http.Request{Method: v.Method})
+	}
 	if err != nil {
 		if v.Expect == "accept" || v.Expect == "reject" {
 			return fmt.Sprintf("the client got %q: %v", reply, err)

@@ -192,6 +192,7 @@ func TestCaptures(t *testing.T) {
 // TestSleep: a delay lasts as long as it should, and ends when the client leaves, whether that is before it or in its midst.
 func TestSleep(t *testing.T) {
 	x := sample()
+	x.Fault = nil
 	begun := time.Now()
 	if v := x.Sleep(5 * time.Millisecond); v != Continue || time.Since(begun) < 5*time.Millisecond || x.Fault != nil {
 		t.Errorf("%v after %v, %v", v, time.Since(begun), x.Fault)
