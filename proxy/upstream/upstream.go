@@ -47,6 +47,7 @@ type Upstream struct {
 	budget  budget
 
 	clocks
+	look         time.Duration // see inviteAfter
 	passHost     string
 	rewriteHost  []byte
 	retries      int
@@ -94,7 +95,7 @@ func Compile(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *
 func compileNodes(hub *Hub, doc *resource.Upstream, name string, def Defaults, prev *Upstream) (*Upstream, error) {
 	u := &Upstream{
 		name: name, hub: hub, passHost: doc.PassHost, rewriteHost: []byte(doc.UpstreamHost),
-		clocks: clocks{connect: def.Connect, send: def.Send, head: def.Read, read: def.Read}.with(doc.Timeout), maxHead: def.MaxHead,
+		clocks: clocks{connect: def.Connect, send: def.Send, head: def.Read, read: def.Read}.with(doc.Timeout), maxHead: def.MaxHead, look: inviteAfter,
 		limiter:      newLimiter(doc.Limits, prev),
 		retryTimeout: time.Duration(doc.RetryTimeout * float64(time.Second)),
 	}
