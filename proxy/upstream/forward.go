@@ -28,6 +28,7 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 	}
 	tried := &x.Attempts.Tried
 	tried.Reset()
+	x.Attempts.AllRest = false
 	var key uint64
 	if u.hash != nil {
 		key = u.hash.of(x)
@@ -142,7 +143,7 @@ func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
 			now = x.Start.Add(x.Elapsed())
 		}
 		if stale, f = u.exchange(x, n, c, now); stale && !x.Request.Spent {
-			if c, f = n.pool.fresh(x.Presence, u.left(x, u.connect), u.handshake); f == nil {
+			if c, f = u.another(x, n); f == nil {
 				_, f = u.exchange(x, n, c, x.Start.Add(x.Elapsed()))
 			}
 		}
