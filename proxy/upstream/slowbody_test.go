@@ -19,7 +19,9 @@ type stuck struct {
 	once sync.Once
 }
 
-func newStuck(sent string) *stuck { return &stuck{sent: strings.NewReader(sent), end: make(chan struct{})} }
+func newStuck(sent string) *stuck {
+	return &stuck{sent: strings.NewReader(sent), end: make(chan struct{})}
+}
 
 func (s *stuck) Read(p []byte) (int, error) {
 	if n, _ := s.sent.Read(p); n > 0 {
