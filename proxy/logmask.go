@@ -33,8 +33,14 @@ func (s maskedSource) Var(id vars.ID, dst []byte) ([]byte, bool) {
 
 func (s maskedSource) Header(name string, dst []byte) ([]byte, bool) {
 	v, ok := s.x.Header(name, dst)
-	if ok && name == "referer" {
+	switch {
+	case !ok:
+	case name == "referer":
 		v = mask(s.x, v, false)
+	case name == "host":
+		if i := bytes.LastIndexByte(v, '@'); i >= 0 { // user information; such a request is refused
+			v = s.x.Commit(append(append(s.x.Arena(), masked...), v[i:]...))
+		}
 	}
 	return s.named(name, v, ok)
 }
@@ -69,8 +75,9 @@ func (s maskedSource) named(name string, v []byte, ok bool) ([]byte, bool) {
 	return s.safe(v, ok)
 }
 
-// secretName says whether what goes by that name in a header, a query, a form or a cookie is likely to be a secret. Percent escapes, case and
-// the difference between '-', '.' and '_' do not hide it; a name that is too long to tell is one.
+// secretName says whether what goes by that name in a header, a query, a form or a cookie is likely to be a secret. Percent escapes, case,
+// the difference between '-', '.' and '_', and the number or emptiness of an element ("key[]", "key[0]") do not hide it; a name that is too
+// long to tell is one.
 func secretName(name string) bool {
 	var buf [96]byte
 	n := 0
@@ -97,12 +104,14 @@ func secretName(name string) bool {
 		n++
 	}
 	text := unsafe.String(unsafe.SliceData(buf[:]), n) // read only, and only during this call
+	text = strings.TrimRight(text, "_0123456789")
 	switch last := text[strings.LastIndexByte(text, '_')+1:]; last {
-	case "key", "sig", "sign", "auth", "pass", "pwd", "sid":
+	case "key", "sig", "sign", "auth", "pass", "pwd", "sid", "otp":
 		return true
 	}
 	for _, word := range [...]string{
-		"apikey", "api_key", "accesskey", "token", "secret", "passw", "signature", "credential", "authoriz", "cookie", "session", "sessid", "jwt",
+		"apikey", "api_key", "accesskey", "token", "secret", "passw", "passphrase", "passcode", "signature", "credential", "authoriz", "authentication",
+		"bearer", "assertion", "samlresponse", "cookie", "session", "sessid", "jwt",
 	} {
 		if strings.Contains(text, word) {
 			return true
