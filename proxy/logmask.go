@@ -26,6 +26,8 @@ func (s maskedSource) Var(id vars.ID, dst []byte) ([]byte, bool) {
 			v = mask(s.x, v, true)
 		case vars.Request, vars.RequestURI, vars.RealRequestURI, vars.UpstreamURI:
 			v = mask(s.x, v, false)
+		case vars.HTTPHost:
+			v = maskUser(s.x, v)
 		}
 	}
 	return s.safe(v, ok)
@@ -33,14 +35,8 @@ func (s maskedSource) Var(id vars.ID, dst []byte) ([]byte, bool) {
 
 func (s maskedSource) Header(name string, dst []byte) ([]byte, bool) {
 	v, ok := s.x.Header(name, dst)
-	switch {
-	case !ok:
-	case name == "referer":
+	if ok && name == "referer" {
 		v = mask(s.x, v, false)
-	case name == "host":
-		if i := bytes.LastIndexByte(v, '@'); i >= 0 { // user information; such a request is refused
-			v = s.x.Commit(append(append(s.x.Arena(), masked...), v[i:]...))
-		}
 	}
 	return s.named(name, v, ok)
 }
@@ -171,6 +167,15 @@ func mask(x *phase.Exchange, v []byte, query bool) []byte {
 		rest = rest[end:]
 	}
 	return x.Commit(out)
+}
+
+// maskUser returns the authority v without its user information, for which the request has been refused.
+func maskUser(x *phase.Exchange, v []byte) []byte {
+	i := bytes.LastIndexByte(v, '@')
+	if i < 0 {
+		return v
+	}
+	return x.Commit(append(append(x.Arena(), masked...), v[i:]...))
 }
 
 // userInfo returns where the user information of a URL is, with its "@".
