@@ -232,7 +232,7 @@ func (m *memory) Collect()    {}
 // pressed is a gateway with memory of which m says how much is in use.
 func pressed(t *testing.T, m *memory) *gateRig {
 	o := defaults()
-	o.Memory = overload.New(100, m)
+	o.Memory, o.Server = overload.New(100, m), "gate"
 	r := newGate(t, o)
 	return r
 }
@@ -270,7 +270,7 @@ func TestPressure(t *testing.T) {
 	r.level(m, 97, overload.Full)
 	for _, said := range []string{get, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"} {
 		res := r.dial(t).say(said).want("GET", 503, "*")
-		if !res.Close || res.Header.Get("Retry-After") != "1" {
+		if !res.Close || res.Header.Get("Retry-After") != "1" || res.Header.Get("Server") != "gate" {
 			t.Errorf("%+v", res)
 		}
 	}

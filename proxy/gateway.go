@@ -90,6 +90,7 @@ func (g *Gateway) Handle(ctx *fasthttp.RequestCtx) {
 	g.edge.vouch(x)
 	if g.settings.Memory.Level() == overload.Full {
 		x.Fail(fault.Overloaded)
+		x.sign()
 		x.write()
 		return
 	}
@@ -220,15 +221,15 @@ func (x *exchange) forward() {
 // buffered collects a short request body, so that it can be sent more than once. false says that it has failed to come; a long one is
 // left where it is.
 func (x *exchange) buffered() bool {
-	limit := x.g.buffer
-	if x.Request.Unbuffered {
-		limit = -1
+	q := &x.Request
+	if limit := x.g.buffer; !q.Unbuffered && q.Broken == nil && q.Incoming.Announced() <= int64(limit) {
+		x.TryHold(limit)
 	}
-	if x.Request.Broken != nil || x.Request.Incoming.Announced() <= int64(limit) && !x.TryHold(limit) && x.Request.Broken != nil {
-		x.Fail(x.Request.Broken)
+	if q.Broken != nil {
+		x.Fail(q.Broken)
 		return false
 	}
-	x.passed = x.Request.Incoming != nil
+	x.passed = q.Incoming != nil
 	return true
 }
 

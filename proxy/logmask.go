@@ -26,6 +26,8 @@ func (s maskedSource) Var(id vars.ID, dst []byte) ([]byte, bool) {
 			v = mask(s.x, v, true)
 		case vars.Request, vars.RequestURI, vars.RealRequestURI, vars.UpstreamURI:
 			v = mask(s.x, v, false)
+		case vars.HTTPHost:
+			v = maskUser(s.x, v)
 		}
 	}
 	return s.safe(v, ok)
@@ -69,8 +71,9 @@ func (s maskedSource) named(name string, v []byte, ok bool) ([]byte, bool) {
 	return s.safe(v, ok)
 }
 
-// secretName says whether what goes by that name in a header, a query, a form or a cookie is likely to be a secret. Percent escapes, case and
-// the difference between '-', '.' and '_' do not hide it; a name that is too long to tell is one.
+// secretName says whether what goes by that name in a header, a query, a form or a cookie is likely to be a secret. Percent escapes, case,
+// the difference between '-', '.' and '_', and the number or emptiness of an element ("key[]", "key[0]") do not hide it; a name that is too
+// long to tell is one.
 func secretName(name string) bool {
 	var buf [96]byte
 	n := 0
@@ -97,12 +100,14 @@ func secretName(name string) bool {
 		n++
 	}
 	text := unsafe.String(unsafe.SliceData(buf[:]), n) // read only, and only during this call
+	text = strings.TrimRight(text, "_0123456789")
 	switch last := text[strings.LastIndexByte(text, '_')+1:]; last {
-	case "key", "sig", "sign", "auth", "pass", "pwd", "sid":
+	case "key", "sig", "sign", "auth", "pass", "pwd", "sid", "otp":
 		return true
 	}
 	for _, word := range [...]string{
-		"apikey", "api_key", "accesskey", "token", "secret", "passw", "signature", "credential", "authoriz", "cookie", "session", "sessid", "jwt",
+		"apikey", "api_key", "accesskey", "token", "secret", "passw", "passphrase", "passcode", "signature", "credential", "authoriz", "authentication",
+		"bearer", "assertion", "samlresponse", "cookie", "session", "sessid", "jwt",
 	} {
 		if strings.Contains(text, word) {
 			return true
@@ -162,6 +167,15 @@ func mask(x *phase.Exchange, v []byte, query bool) []byte {
 		rest = rest[end:]
 	}
 	return x.Commit(out)
+}
+
+// maskUser returns the authority v without its user information, for which the request has been refused.
+func maskUser(x *phase.Exchange, v []byte) []byte {
+	i := bytes.LastIndexByte(v, '@')
+	if i < 0 {
+		return v
+	}
+	return x.Commit(append(append(x.Arena(), masked...), v[i:]...))
 }
 
 // userInfo returns where the user information of a URL is, with its "@".

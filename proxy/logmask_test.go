@@ -15,8 +15,9 @@ func TestSecretName(t *testing.T) {
 		"apikey": true, "API_KEY": true, "api-key": true, "x-api-key": true, "key": true, "token": true, "access_token": true, "refreshToken": true,
 		"password": true, "passwd": true, "pwd": true, "secret": true, "client_secret": true, "sig": true, "X-Amz-Signature": true, "X-Amz-Credential": true,
 		"authorization": true, "cookie": true, "set_cookie": true, "PHPSESSID": true, "JSESSIONID": true, "session": true, "jwt": true, "%61pi%6bey": true, "user[password]": true,
-		"auth": true, "a.key": true, "awsaccesskeyid": true, strings.Repeat("x", 97): true,
-		"": false, "q": false, "page": false, "monkey": false, "keyboard": false, "design": false, "passenger": false, "author": false, "model": false, "%": false, "a%2": false,
+		"auth": true, "a.key": true, "key[]": true, "sig[0]": true, "sig%5B%5D": true, "passphrase": true, "passcode": true, "X-Authentication": true,
+		"SAMLResponse": true, "client_assertion": true, "otp": true, "bearer": true, "awsaccesskeyid": true, strings.Repeat("x", 97): true,
+		"": false, "q": false, "page": false, "monkey": false, "keyboard": false, "design": false, "passenger": false, "author": false, "model": false, "key_a": false, "adopt": false, "%": false, "a%2": false,
 	} {
 		if got := secretName(name); got != want {
 			t.Errorf("%q: %t", name, got)
@@ -97,7 +98,7 @@ func protocolBehindLast(p []byte, last bool) []byte {
 // TestMaskedLine: what a client shows is not in the log, unless the operator wants it; what is no secret is.
 func TestMaskedLine(t *testing.T) {
 	const format = `"$request" "$request_uri" "$real_request_uri" "$args" "$http_referer" "$arg_token" "$http_authorization" "$http_cookie" "$cookie_session" "$cookie_theme" ` +
-		`"$sent_http_set_cookie" "$sent_http_location" "$post_arg_password" "$upstream_uri" "$arg_q"`
+		`"$sent_http_set_cookie" "$sent_http_location" "$post_arg_password" "$upstream_uri" "$arg_q" "$http_host"`
 	up := newBackend(t, says("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nSet-Cookie: s=c4n4ry\r\nLocation: /?code_token=c4n4ry\r\n\r\nok"))
 	ask := func(show bool) string {
 		o := defaults()
@@ -110,19 +111,20 @@ func TestMaskedLine(t *testing.T) {
 		r.once(t, "POST /a?q=find&token=c4n4ry&api%5Fkey=c4n4ry HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer c4n4ry\r\nCookie: session=c4n4ry; theme=dark\r\n"+
 			"Referer: http://u:c4n4ry@b/?sig=c4n4ry&page=7\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 15\r\n\r\npassword=c4n4ry")
 		r.once(t, "GET http://u:c4n4ry@a/?key=c4n4ry HTTP/1.1\r\nHost: a\r\n\r\n")
+		r.once(t, "GET / HTTP/1.1\r\nHost: u:c4n4ry@a\r\n\r\n")
 		r.once(t, "GET /?key=c4n4ry#token=c4n4ry HTTP/1.1\r\nHost: a\r\nHost: b\r\nReferer: /?key=c4n4ry\r\n\r\n")
-		return strings.Join(r.lines(3), "\n")
+		return strings.Join(r.lines(4), "\n")
 	}
 	hidden := ask(false)
 	if strings.Contains(hidden, "c4n4ry") {
 		t.Errorf("a secret shows:\n%s", hidden)
 	}
 	want := `"POST /a?q=find&token=***&api%5Fkey=*** HTTP/1.1" "/a?q=find&token=***&api%5Fkey=***" "/a?q=find&token=***&api%5Fkey=***" "q=find&token=***&api%5Fkey=***" ` +
-		`"http://***@b/?sig=***&page=7" "***" "***" "***" "***" "dark" "***" "/?code_token=***" "***" "/a?q=find&token=***&api%5Fkey=***" "find"`
+		`"http://***@b/?sig=***&page=7" "***" "***" "***" "***" "dark" "***" "/?code_token=***" "***" "/a?q=find&token=***&api%5Fkey=***" "find" "a"`
 	if !slices.Contains(strings.Split(hidden, "\n"), want) {
 		t.Errorf("no line is\n%s\nin\n%s", want, hidden)
 	}
-	if shown := ask(true); strings.Count(shown, "c4n4ry") < 16 || strings.Contains(shown, "***") {
+	if shown := ask(true); strings.Count(shown, "c4n4ry") < 17 || strings.Contains(shown, "***") {
 		t.Errorf("it was masked although nobody wants it:\n%s", shown)
 	}
 }

@@ -395,6 +395,7 @@ func TestUnbufferedBodies(t *testing.T) {
 		if err != nil {
 			return
 		}
+		seen <- "head"
 		body := io.Reader(in)
 		if slices.Contains(lines, "Transfer-Encoding: chunked") {
 			body = httputil.NewChunkedReader(in)
@@ -410,13 +411,29 @@ func TestUnbufferedBodies(t *testing.T) {
 	})
 	r := newGate(t, defaults()).to(addr, "probe")
 	r.rewrite = func(x *phase.Exchange) phase.Verdict {
-		x.Request.Unbuffered = true
+		if x.Request.Unbuffered = x.Request.Path[1] == 'u'; !x.Request.Unbuffered {
+			x.HoldBody() // in memory that the next exchange may come upon
+			x.Answer(204, "", nil)
+			return phase.Stop
+		}
 		return phase.Continue
 	}
 	for framing, pieces := range map[string][2]string{
 		"Content-Length: 6": {"abc", "def"}, "Transfer-Encoding: chunked": {"3\r\nabc\r\n", "3\r\ndef\r\n0\r\n\r\n"},
 	} {
-		c := r.dial(t).say("POST / HTTP/1.1\r\nHost: a\r\n" + framing + "\r\n\r\n")
+		c := r.dial(t)
+		for range 3 {
+			c.say("POST /held HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n").say("0\r\n\r\n").want("POST", 204, "")
+		}
+		c.say("POST /u HTTP/1.1\r\nHost: a\r\n" + framing + "\r\n\r\n")
+		select {
+		case got := <-seen:
+			if got != "head" {
+				t.Errorf("%s: the upstream saw %q", framing, got)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%s: the upstream has not seen the head", framing)
+		}
 		for i, want := range []string{"abc", "def"} {
 			c.say(pieces[i])
 			if got := <-seen; got != want {

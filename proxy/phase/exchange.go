@@ -268,6 +268,10 @@ type Attempts struct {
 	Unmade bool
 	// Tried marks the endpoints of the present upstream that were tried.
 	Tried balancer.Tried
+	// AllRest says that nobody who was left to ask could be connected of late: who is asked next is not looked for any longer.
+	AllRest bool
+	// Informed is how many interim answers the client was given.
+	Informed int
 	// Begun, Connected, Head and End are offsets from Exchange.Start: of the first attempt, and of the last one's connection, response
 	// head and last body byte, or failure. Zero means that it did not come to that.
 	Begun, Connected, Head, End time.Duration

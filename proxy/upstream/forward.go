@@ -28,6 +28,7 @@ func (u *Upstream) Forward(x *phase.Exchange) *fault.Fault {
 	}
 	tried := &x.Attempts.Tried
 	tried.Reset()
+	x.Attempts.AllRest = false
 	var key uint64
 	if u.hash != nil {
 		key = u.hash.of(x)
@@ -142,7 +143,7 @@ func (u *Upstream) attempt(x *phase.Exchange, n *node) *fault.Fault {
 			now = x.Start.Add(x.Elapsed())
 		}
 		if stale, f = u.exchange(x, n, c, now); stale && !x.Request.Spent {
-			if c, f = n.pool.fresh(x.Presence, u.left(x, u.connect), u.handshake); f == nil {
+			if c, f = u.another(x, n); f == nil {
 				_, f = u.exchange(x, n, c, x.Start.Add(x.Elapsed()))
 			}
 		}
@@ -178,8 +179,9 @@ func (u *Upstream) exchange(x *phase.Exchange, n *node, c *conn, now time.Time) 
 	u.write(x, c, now)
 	lines := x.Response.Header.Len() // set by plugins already; what a refused head adds goes again
 	h, end, read, f := u.readHead(x, c)
-	if f == nil && c.reused && h.status == 408 && !h.keepAlive {
-		// What servers say when they close an idle connection (RFC 9110 section 15.5.9); it was not the answer to this request.
+	if f == nil && c.reused && h.status == 408 && !h.keepAlive && !x.Request.Spent {
+		// What servers say when they close an idle connection (RFC 9110 section 15.5.9); it was not the answer to this request, unless
+		// its body may have kept the upstream waiting.
 		f, stale = fault.ClosedBeforeHead, true
 	}
 	if f == nil {
@@ -254,7 +256,8 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 		if f != nil || h.status >= 200 || agrees(&x.Request, in[:end], h) {
 			return h, end, read, f
 		}
-		if told += end; h.status > switching && x.Informer != nil && interim < maxInformed && told <= maxInformedBytes {
+		if told += end; h.status > switching && x.Informer != nil && x.Attempts.Informed < maxInformed && told <= maxInformedBytes {
+			x.Attempts.Informed++
 			x.Informer.Inform(h.status, x.Response.Header.Fields()[lines:])
 		}
 		x.Response.Header.Truncate(lines)

@@ -35,7 +35,8 @@ type head struct {
 // Limits of a response head beside its size.
 const (
 	maxInterim = 16 // 1xx answers before the real one
-	// Of these the client gets the first few. Some clients take five for an attack, and the gateway may have sent a 100 of its own.
+	// Of these the client gets the first few, of all attempts. Some clients take five for an attack, and the gateway may have sent a 100 of
+	// its own.
 	maxInformed      = 4
 	maxInformedBytes = 16 << 10
 	maxLines         = 512 // header lines

@@ -62,7 +62,6 @@ func (u *Upstream) inherit(prev *Upstream) {
 	if prev == nil {
 		return
 	}
-	u.resting.Store(prev.resting.Load())
 	old := make(map[string]*node, len(prev.nodes))
 	for _, n := range prev.nodes {
 		old[n.ID()] = n
@@ -73,6 +72,7 @@ func (u *Upstream) inherit(prev *Upstream) {
 			n.rest.succeed(&before.rest)
 		}
 	}
+	u.resting.Store(u.anyRests())
 }
 
 // Publish starts the health checks, in the place of those of the version that u was compiled after, and keeps the addresses behind names

@@ -99,8 +99,10 @@ func (u *Upstream) queue(x *phase.Exchange, key uint64) (*node, *fault.Fault) {
 // freeNode enters the first node in the picker's order that lets it, and marks it as tried; nil when none does.
 func (u *Upstream) freeNode(tried *balancer.Tried, key uint64) *node {
 	before := *tried
-	for i := u.pick.Pick(tried, key); i >= 0; i = u.pick.Pick(tried, key) {
+	i, marked := u.pick.Pick(tried, key), true
+	for ; i >= 0 && marked; i = u.pick.Pick(tried, key) {
 		tried.Add(i)
+		marked = tried.Has(i) // else it would come again
 		if n := u.nodes[i]; n.enter() {
 			*tried = before
 			tried.Add(i)

@@ -76,17 +76,17 @@ func (u *Upstream) leaveAlone(until *atomic.Int64, d time.Duration) {
 	u.resting.Store(true)
 }
 
-// connected takes note of how a dial to n, which took d, has ended.
-func (u *Upstream) connected(n *node, f *fault.Fault, d time.Duration) {
+// connected takes note of how it has ended that x asked for a connection to n, at start.
+func (u *Upstream) connected(x *phase.Exchange, n *node, f *fault.Fault, start time.Duration) {
 	switch f {
 	case nil:
-		if n.lost.Load() != 0 {
+		if u.resting.Load() && n.lost.Load() != 0 {
 			n.lost.Store(0)
 			u.rested()
 		}
 	case fault.ConnectFailed, fault.ConnectTimeout, fault.TLSTimeout:
-		if u.hasty > 0 {
-			u.leaveAlone(&n.lost, min(max(d*restFactor, shortestRest), longestRest))
+		if u.hasty > 0 && !u.over(x) { // else it has not had its time
+			u.leaveAlone(&n.lost, min(max((x.Elapsed()-start)*restFactor, shortestRest), longestRest))
 		}
 	}
 }

@@ -2,10 +2,12 @@ package upstream
 
 import (
 	"net"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"headgate/balancer"
 	"headgate/conf/resource"
 	"headgate/proxy/fault"
 )
@@ -178,5 +180,127 @@ func TestNextNode(t *testing.T) {
 	x.Attempts.Tried.Add(1)
 	if d := u.connecting(x); d != 10*time.Second {
 		t.Errorf("the last one has %v", d)
+	}
+}
+
+// picks counts what a picker is asked for.
+type picks struct {
+	balancer.Picker
+	n int
+}
+
+func (p *picks) Pick(tried *balancer.Tried, key uint64) int {
+	p.n++
+	return p.Picker.Pick(tried, key)
+}
+
+// TestAllRestIsFoundOnce: a request that every node refuses does not look at all that are left before each attempt.
+func TestAllRestIsFoundOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.def.NextNode = 10 * time.Second
+	a := newTurnstile(t)
+	a.close()
+	const nodes = 100
+	u := r.upstream(func(d *resource.Upstream) {
+		for i := range nodes {
+			n := a.node()
+			n.Host = "127.0.1." + strconv.Itoa(1+i)
+			d.Nodes = append(d.Nodes, n)
+		}
+	})
+	for _, n := range u.nodes {
+		u.leaveAlone(&n.lost, time.Hour)
+	}
+	p := &picks{Picker: u.pick}
+	u.pick = p
+	x := request("GET", "/", "")
+	do(u, x).wantFault(t, fault.ConnectFailed)
+	if x.Attempts.Count != nodes || p.n > 3*nodes {
+		t.Errorf("%d attempts, %d picks", x.Attempts.Count, p.n)
+	}
+}
+
+// TestRestBeyondWhatCanBeMarked: a node that no set of tried ones can hold does not come up for ever.
+func TestRestBeyondWhatCanBeMarked(t *testing.T) {
+	t.Parallel()
+	for _, limits := range []*resource.Limits{nil, {Inflight: 1, Queue: 1, QueueTimeout: time.Millisecond}} {
+		r := newRig(t)
+		r.def.NextNode = 10 * time.Second
+		u := r.upstream(func(d *resource.Upstream) {
+			d.Type, d.Key, d.Limits = balancer.ConsistHash, "remote_addr", limits
+			two := 2
+			d.Retries = &two
+			for i := range 1100 {
+				d.Nodes = append(d.Nodes, resource.Node{Host: "127.0.1.1", Port: 1 + i, Weight: 1})
+			}
+			d.Nodes[1099].Weight = 1 << 60
+		})
+		u.leaveAlone(&u.nodes[1099].lost, time.Hour)
+		do(u, request("GET", "/", "")).wantFault(t, fault.ConnectFailed)
+		if limits != nil {
+			u.nodes[1099].Inflight.Add(1)
+			do(u, request("GET", "/", "")).wantFault(t, fault.EndpointsBusy)
+		}
+	}
+}
+
+// TestRestEndsWithItsNode: the version of an upstream without the node that rested picks without a look.
+func TestRestEndsWithItsNode(t *testing.T) {
+	r := newRig(t)
+	doc := &resource.Upstream{Type: "roundrobin", Scheme: "http", PassHost: "pass", Nodes: []resource.Node{
+		{Host: "127.0.0.1", Port: 1, Weight: 1}, {Host: "127.0.0.1", Port: 2, Weight: 1},
+	}}
+	var before *Upstream
+	for _, want := range []bool{false, true, false} {
+		u, err := Compile(r.hub, doc, "test", r.def, before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(u.Close)
+		if got := u.resting.Load(); got != want {
+			t.Errorf("with %d nodes: resting %t, want %t", len(doc.Nodes), got, want)
+		}
+		if before == nil {
+			u.leaveAlone(&u.nodes[1].lost, time.Hour)
+		} else {
+			next := *doc
+			next.Nodes = doc.Nodes[:1]
+			doc = &next
+		}
+		before = u
+	}
+}
+
+// TestStaleThenLost: the dial that follows a connection which was at its end counts like any other.
+func TestStaleThenLost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.def.NextNode = 10 * time.Second
+	gate := newTurnstile(t)
+	u := r.upstream(func(d *resource.Upstream) { d.Nodes = append(d.Nodes, gate.node()) })
+	gate.close()
+	x := request("GET", "/", "")
+	if _, f := u.another(x, u.nodes[0]); f != fault.ConnectFailed || u.nodes[0].lost.Load() == 0 || !u.resting.Load() {
+		t.Errorf("%v, and the node does not rest", f)
+	}
+}
+
+// TestNoTimeIsNoFailure: a dial that ends because the exchange has no time left says nothing of the node.
+func TestNoTimeIsNoFailure(t *testing.T) {
+	r := newRig(t)
+	r.def.NextNode = time.Second
+	u := r.upstream(func(d *resource.Upstream) {
+		d.Nodes = []resource.Node{{Host: "127.0.0.1", Port: 1, Weight: 1}}
+		d.Timeout = &resource.Timeout{Connect: time.Second, Send: time.Second, Read: time.Second, Total: time.Second}
+	})
+	for _, late := range []bool{true, false} {
+		x := request("GET", "/", "")
+		if late {
+			x.Start = x.Start.Add(-time.Hour)
+		}
+		if u.connected(x, u.nodes[0], fault.ConnectTimeout, 0); u.resting.Load() == late {
+			t.Errorf("late %t: resting %t", late, !late)
+		}
 	}
 }

@@ -82,7 +82,8 @@ func (u *Upstream) coming(x *phase.Exchange, key uint64, first int) (*node, *fau
 	if i < 0 {
 		return nil, fault.AllTried
 	}
-	if u.limiter == nil && !u.resting.Load() {
+	look := u.resting.Load() && !x.Attempts.AllRest
+	if u.limiter == nil && !look {
 		tried.Add(i)
 		n := u.nodes[i]
 		n.Inflight.Add(1)
@@ -90,10 +91,11 @@ func (u *Upstream) coming(x *phase.Exchange, key uint64, first int) (*node, *fau
 	}
 	before, now := *tried, time.Since(u.hub.epoch)
 	away, busy := -1, false
-	for ; i >= 0; i = u.pick.Pick(tried, key) {
+	for marked := true; i >= 0 && marked; i = u.pick.Pick(tried, key) {
 		tried.Add(i)
+		marked = tried.Has(i) // else it would come again
 		n := u.nodes[i]
-		if u.away(n, now) {
+		if look && u.away(n, now) {
 			if away < 0 {
 				away = i
 			}
@@ -108,6 +110,7 @@ func (u *Upstream) coming(x *phase.Exchange, key uint64, first int) (*node, *fau
 	}
 	*tried = before
 	if away >= 0 { // nobody else can
+		x.Attempts.AllRest = !busy
 		if n := u.nodes[away]; n.enter() {
 			tried.Add(away)
 			return n, nil

@@ -30,9 +30,15 @@ func (u *Upstream) connection(x *phase.Exchange, n *node, now time.Time) (c *con
 	} else {
 		c, f = n.pool.get(x.Presence, now, u.connecting(x), u.handshake)
 	}
-	if f != nil || u.resting.Load() {
-		u.connected(n, f, x.Elapsed()-start)
-	}
+	u.connected(x, n, f, start)
+	return c, f
+}
+
+// another returns a new connection in the place of one that was at its end.
+func (u *Upstream) another(x *phase.Exchange, n *node) (c *conn, f *fault.Fault) {
+	start := x.Elapsed()
+	c, f = n.pool.fresh(x.Presence, u.left(x, u.connect), u.handshake)
+	u.connected(x, n, f, start)
 	return c, f
 }
 
