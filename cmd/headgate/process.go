@@ -286,7 +286,7 @@ func (p *process) listen(ctx context.Context, c *conf.Config, in *inheritance) e
 			Mask:    seal.NewMasker(secretFields()).MaskDocument,
 			Plane:   p.applier.InForce(), Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,
 			Discovery: p.discoveries(c),
-			Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
+			Server:    "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
 		})
 		if err := add("control", c.Control.Listen, s); err != nil {
 			return err
