@@ -127,36 +127,15 @@ const firstEvent = "data: first\n\n"
 
 // newEndless is an upstream whose answers are streams that begin, and go on until nobody wants them.
 func newEndless(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	var conns sync.Map
-	serving.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
+	return rawServer(t, func(c net.Conn) {
+		in := bufio.NewReaderSize(c, 512)
+		for line := "."; strings.TrimSpace(line) != ""; {
+			var err error
+			if line, err = in.ReadString('\n'); err != nil {
 				return
 			}
-			conns.Store(c, nil)
-			serving.Go(func() {
-				defer c.Close()
-				in := bufio.NewReaderSize(c, 512)
-				for line := "."; strings.TrimSpace(line) != ""; {
-					if line, err = in.ReadString('\n'); err != nil {
-						return
-					}
-				}
-				_, _ = io.WriteString(c, sseHead+chunk(firstEvent))
-				_, _ = in.ReadByte() // until the other end hangs up
-			})
 		}
+		_, _ = io.WriteString(c, sseHead+chunk(firstEvent))
+		_, _ = in.ReadByte() // until the other end hangs up
 	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		conns.Range(func(c, _ any) bool { _ = c.(net.Conn).Close(); return true })
-		serving.Wait()
-	})
-	return l.Addr().String()
 }

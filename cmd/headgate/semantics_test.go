@@ -81,33 +81,12 @@ type wireUpstream struct {
 
 func newWireUpstream(t *testing.T) *wireUpstream {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := &wireUpstream{addr: l.Addr().String()}
-	var serving sync.WaitGroup
-	var conns sync.Map
-	serving.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			conns.Store(c, nil)
-			serving.Go(func() { u.serve(c) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		conns.Range(func(c, _ any) bool { _ = c.(net.Conn).Close(); return true })
-		serving.Wait()
-	})
+	u := &wireUpstream{}
+	u.addr = rawServer(t, u.serve)
 	return u
 }
 
 func (u *wireUpstream) serve(c net.Conn) {
-	defer c.Close()
 	for in := bufio.NewReader(c); ; {
 		var head strings.Builder
 		length, chunked := 0, false

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -33,31 +32,8 @@ type hasty struct {
 }
 
 func newHasty(t testing.TB) *hasty {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &hasty{addr: l.Addr().String(), all: make(chan struct{})}
-	var serving sync.WaitGroup
-	var conns sync.Map
-	serving.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			conns.Store(c, true)
-			serving.Go(func() {
-				defer c.Close()
-				h.serve(c.(*net.TCPConn))
-			})
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		conns.Range(func(c, _ any) bool { _ = c.(net.Conn).Close(); return true })
-		serving.Wait()
-	})
+	h := &hasty{all: make(chan struct{})}
+	h.addr = rawServer(t, func(c net.Conn) { h.serve(c.(*net.TCPConn)) })
 	return h
 }
 

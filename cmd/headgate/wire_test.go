@@ -200,28 +200,7 @@ func (s *stage) log() string {
 
 // listen starts one of the upstreams.
 func (s *stage) listen(name string) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	var running sync.WaitGroup
-	s.t.Cleanup(func() {
-		l.Close()
-		running.Wait()
-	})
-	running.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			running.Go(func() {
-				defer c.Close()
-				s.serve(name, c)
-			})
-		}
-	})
-	return l.Addr().String()
+	return rawServer(s.t, func(c net.Conn) { s.serve(name, c) })
 }
 
 func (s *stage) serve(name string, c net.Conn) {
