@@ -21,14 +21,14 @@ run: build
 demo: build
 	./bin/headgate demo
 
-# What asserts allocations, without the race detector, which would disturb it; then all tests with it. The comparison with the recorded
-# APISIX runs by itself, so that it shows how many cases were compared, and the fault suite, so that it shows its figures.
+# What asserts allocations, without the race detector, which would disturb it; then all tests with it. The fault suite runs by itself, so that it
+# shows its figures, and so does the comparison with the recorded APISIX, so that it shows how many cases were compared.
 test:
 	@.ci/need gcc git curl python3 openssl etcd=etcd-server redis-server redis-sentinel
 	$(GO) test -timeout 10m -run 'Alloc' ./...
 	$(GO) test -race -timeout 15m -skip '^TestRecordedAPISIX$$|^TestFault[0-9]' ./...
-	$(GO) test -race -timeout 15m -v -run '^TestRecordedAPISIX$$' ./cmd/headgate
 	@GO=$(GO) .ci/faults -race
+	$(GO) test -race -timeout 15m -v -run '^TestRecordedAPISIX$$' ./cmd/headgate
 
 # What was measured with each fault of an upstream, a client or the machine; without the race detector, as users run it.
 faults:

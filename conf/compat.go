@@ -68,8 +68,7 @@ const (
 	UnverifiedUpstreamTLS Switch = "unverified_upstream_tls"
 	// SSLKeyMismatch accepts an ssl document whose key does not belong to its certificate.
 	SSLKeyMismatch Switch = "ssl_key_mismatch"
-	// HTMLErrorPages answers some bad bodies of the Admin API with an HTML page of status 500 instead of a 400 with the reason, and unknown
-	// paths of the control listener with one of status 404 instead of JSON that lists what there is.
+	// HTMLErrorPages answers some bad bodies of the Admin API with an HTML page of status 500 instead of a 400 with the reason.
 	HTMLErrorPages Switch = "html_error_pages"
 	// ConnectionNamedHeaders passes headers of requests and answers on that their Connection header names (RFC 9110 section 7.6.1 forbids it).
 	ConnectionNamedHeaders Switch = "connection_named_headers"

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"headgate/proxy/fault"
+	"headgate/proxy/leaktest"
 	"headgate/proxy/phase"
 	"headgate/proxy/upstream/dialtest"
 )
@@ -46,6 +47,7 @@ func lazyServer(t testing.TB) (addr string) {
 
 // TestUpstreamClocks: each clock of an upstream, and of a route, has a fault, a status and a metric of its own when it has run out.
 func TestUpstreamClocks(t *testing.T) {
+	leaktest.Check(t, patience)
 	lazy := lazyServer(t)
 	hole := dialtest.Blackhole(t, netip.MustParseAddrPort("127.0.0.1:0")).String()
 	for _, tt := range []struct {
@@ -196,6 +198,7 @@ func TestIdleTimeout(t *testing.T) {
 // client learns of it then: by a 504, or by the break of the answer.
 func TestFault07Stalls(t *testing.T) {
 	const each, set = 20, 300 * time.Millisecond
+	leaktest.Check(t, patience)
 	lazy := lazyServer(t)
 	r := newSecureGate(t, defaults())
 	r.put("ssls/1", r.ca.ssl("a.test"))

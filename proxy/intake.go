@@ -215,6 +215,9 @@ func (in *intake) Invite() error {
 	return err
 }
 
+// Expects implements phase.Expectant.
+func (in *intake) Expects() bool { return in.body.invite }
+
 // Hold implements phase.Incoming: the connection has no other body.
 func (in *intake) Hold() error { return nil }
 
@@ -359,7 +362,7 @@ func (in *intake) midway() bool {
 	return in.pending.Load() || len(in.rest) > 0
 }
 
-var _ phase.Incoming = (*intake)(nil)
+var _ phase.Expectant = (*intake)(nil)
 
 // headScan finds the empty line that ends a head, in pieces as they come. It ends lines where lenient readers do, with or without a CR.
 type headScan struct {

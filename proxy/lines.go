@@ -69,7 +69,7 @@ func (e *edge) lines(raw []byte, x *exchange) *fault.Fault {
 		case lineForwarded:
 			e.forwardedLine(name, value, x)
 		case lineTE:
-			q.TakesTrailers = e.announces && !q.HTTP10 && wire.HasToken(value, "trailers")
+			q.TakesTrailers = e.announces && !e.passHops && !q.HTTP10 && wire.HasToken(value, "trailers")
 		case lineTrailer:
 			if e.passHops {
 				q.Header.Add(name, value)

@@ -126,6 +126,9 @@ func TestUpgradeRefused(t *testing.T) {
 			})
 			r := newGate(t, defaults()).upgrading(&switcher{addr: up.addr}, withProbe)
 			c := r.dial(t).say(askWebSocket + get)
+			if tt.name == "after 103" {
+				c.want("GET", 103, "")
+			}
 			c.want("GET", tt.status, tt.body)
 			c.want("GET", 200, "next")
 			if got := up.take(); len(got) != 2 || len(got[0].has("upgrade")) != 1 || len(got[1].has("upgrade"))+len(got[1].has("connection")) != 0 {

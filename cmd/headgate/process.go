@@ -285,8 +285,8 @@ func (p *process) listen(ctx context.Context, c *conf.Config, in *inheritance) e
 			Explain: func(request []byte) (any, error) { return explainer.Explain(request) },
 			Mask:    seal.NewMasker(secretFields()).MaskDocument,
 			Plane:   p.applier.InForce(), Ready: p.server.Ready, LeftOut: p.applier.LeftOut, Plugins: p.compiler,
-			Discovery: p.discoveries(c), HTMLErrors: c.Compat.On(conf.HTMLErrorPages),
-			Server: "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
+			Discovery: p.discoveries(c),
+			Server:    "APISIX/" + c.Compat.APIVersion, Logf: p.logf,
 		})
 		if err := add("control", c.Control.Listen, s); err != nil {
 			return err

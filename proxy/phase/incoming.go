@@ -28,6 +28,12 @@ type Incoming interface {
 	Interrupt()
 }
 
+// Expectant is an Incoming that knows whether its client still waits for Invite.
+type Expectant interface {
+	Incoming
+	Expects() bool
+}
+
 // BodySize is the length of the request body in bytes, -1 as long as it is not known.
 func (q *Request) BodySize() int64 {
 	if q.Incoming != nil {

@@ -40,6 +40,8 @@ type conn struct {
 	unsent *fault.Fault
 	// presence is that of the client for whom it is read, nil outside exchanges.
 	presence *netpoll.Presence
+	// held is a request whose body waits for the client to be invited to send it, nil when there is none.
+	held *phase.Request
 	// upload is the request body that is still leaving, nil when none is.
 	upload *upload
 	// remote is the address that was dialled; from is the answer of the resolver that had it last, nil for a node that is an address.

@@ -205,14 +205,10 @@ func (u *Upstream) write(x *phase.Exchange, c *conn, now time.Time) {
 		_, err = c.Write(x.Wire.Out)
 	}
 	if q := &x.Request; err == nil && (q.Incoming != nil || len(q.Body) > joinLimit) {
-		if q.Incoming != nil {
-			q.Spent = true
-			err = q.Incoming.Invite()
-		}
-		if err == nil {
-			c.startUpload(q, u.send)
+		if e, ok := q.Incoming.(phase.Expectant); ok && e.Expects() && u.look > 0 {
+			c.held = q
 		} else {
-			err = fault.ClientGone
+			err = c.begin(q, u.send)
 		}
 	}
 	c.unsent = sendFault(err)

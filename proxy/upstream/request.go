@@ -98,7 +98,7 @@ func framesRequest(name []byte) bool {
 	case 4:
 		return phase.EqualName(name, "host")
 	case 7:
-		return phase.EqualName(name, "upgrade") || phase.EqualName(name, "trailer")
+		return phase.EqualName(name, "upgrade")
 	case 10:
 		return phase.EqualName(name, "connection")
 	case 14:

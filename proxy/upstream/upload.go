@@ -20,6 +20,8 @@ const (
 	uploadTick = 50 * time.Millisecond
 	// earlyAnswer is how long an answer is waited for when the request could not be written whole.
 	earlyAnswer = 200 * time.Millisecond
+	// inviteAfter is how long an answer to the head alone is waited for when the client waits, too, before it sends the body.
+	inviteAfter = 50 * time.Millisecond
 )
 
 // upload is a request body on its way. It is written beside the reading of the answer, because an upstream may answer without reading
@@ -34,6 +36,19 @@ type upload struct {
 
 	done chan struct{}
 	err  error // valid when done is closed
+}
+
+// begin starts the body of q, which a client that waits for that is told to send.
+func (c *conn) begin(q *phase.Request, send time.Duration) error {
+	c.held = nil
+	if q.Incoming != nil {
+		q.Spent = true
+		if q.Incoming.Invite() != nil {
+			return fault.ClientGone
+		}
+	}
+	c.startUpload(q, send)
+	return nil
 }
 
 // startUpload sends the body of q. The exchange must not end before the upload has, or abort was called.
@@ -156,7 +171,7 @@ func (up *upload) stop() {
 // sent says that the request has been written whole.
 func (c *conn) sent() bool {
 	if c.upload == nil {
-		return c.unsent == nil
+		return c.unsent == nil && c.held == nil
 	}
 	select {
 	case <-c.upload.done:
@@ -174,6 +189,18 @@ func (c *conn) sent() bool {
 // readDuringUpload reads while the request body may still be leaving. The clock of the answer starts when it has left, that of the exchange
 // runs all the time.
 func (u *Upstream) readDuringUpload(x *phase.Exchange, c *conn, p []byte) (int, error) {
+	if c.held != nil {
+		if err := c.SetReadDeadline(time.Now().Add(u.left(x, u.look))); err != nil {
+			return 0, err
+		}
+		n, err := c.Read(p)
+		if n > 0 || !isTimeout(err) || c.socket.Interrupted() || u.over(x) {
+			return n, err // not a byte of the body has to come if this is an answer
+		}
+		if c.unsent = sendFault(c.begin(c.held, u.send)); c.unsent != nil {
+			return 0, err
+		}
+	}
 	for c.upload != nil {
 		patience := uploadTick
 		if c.sent() {

@@ -64,6 +64,7 @@ type Upstream struct {
 	anyMethod bool
 
 	clocks
+	look         time.Duration // see inviteAfter
 	passHost     string
 	rewriteHost  []byte
 	retries      int
@@ -117,7 +118,7 @@ func compileNodes(hub *Hub, doc *resource.Upstream, name string, def Defaults, p
 	u := &Upstream{
 		name: name, hub: hub, passHost: doc.PassHost, rewriteHost: []byte(doc.UpstreamHost),
 		clocks:  clocks{connect: def.Connect, defaultConnect: true, send: def.Send, head: def.Read, read: def.Read}.with(doc.Timeout),
-		maxHead: def.MaxHead, hasty: def.NextNode, resting: &atomic.Bool{}, lines: def.Lines, noteUnmade: def.NoteUnmade,
+		maxHead: def.MaxHead, hasty: def.NextNode, resting: &atomic.Bool{}, lines: def.Lines, noteUnmade: def.NoteUnmade, look: inviteAfter,
 		limiter:      newLimiter(doc.Limits, prev),
 		retryTimeout: time.Duration(doc.RetryTimeout * float64(time.Second)),
 	}

@@ -40,8 +40,6 @@ type Options struct {
 	Breakers Breakers
 	// Discovery shows what is known of services, by the discovery_type of the upstreams that use them. May be nil.
 	Discovery map[string]func() any
-	// HTMLErrors answers unknown paths with the page, as the contract's gateway does, whatever the client takes.
-	HTMLErrors bool
 	// Mask hides the secrets of a document, the text under key, because this listener asks nobody who they are. Nil: nothing is hidden.
 	Mask func(key string, text []byte) []byte
 	// Server is the value of the Server header, "APISIX/3.18.0"; empty for none.

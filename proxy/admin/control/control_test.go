@@ -92,13 +92,13 @@ func TestViews(t *testing.T) {
 	for _, m := range missing {
 		for _, ctx := range []*fasthttp.RequestCtx{
 			request(h, m[0], m[1], "127.0.0.1:9090", "Accept", "text/html,*/*;q=0.8"),
-			request(Handler(Options{Plane: p, HTMLErrors: true}), m[0], m[1], "127.0.0.1:9090", "Accept", "application/json"),
+			request(h, m[0], m[1], "127.0.0.1:9090", "Accept", "*/*"),
 		} {
 			if ctx.Response.StatusCode() != 404 || !strings.Contains(string(ctx.Response.Body()), "<title>404 Not Found</title>") {
 				t.Errorf("%s %s: %d %s", m[0], m[1], ctx.Response.StatusCode(), ctx.Response.Body())
 			}
 		}
-		ctx := request(h, m[0], m[1], "127.0.0.1:9090", "Accept", "*/*")
+		ctx := request(h, m[0], m[1], "127.0.0.1:9090", "Accept", "application/json")
 		var got struct {
 			Msg       string `json:"error_msg"`
 			Endpoints []string
@@ -126,7 +126,7 @@ func TestUnknownPaths(t *testing.T) {
 		{"GET", "/v1/discovery/dns", `["GET /v1/discovery/{type}/dump"]`},
 		{"GET", "/v1/discovery/consul/dump", `["GET /v1/discovery/{type}/dump"]`},
 	} {
-		ctx := request(Handler(full), tt.method, tt.path, "127.0.0.1")
+		ctx := request(Handler(full), tt.method, tt.path, "127.0.0.1", "Accept", "application/json")
 		want := `{"error_msg":"there is no ` + tt.method + " " + tt.path + `","endpoints":` + tt.endpoints + "}\n"
 		if got := string(ctx.Response.Body()); got != want || ctx.Response.StatusCode() != 404 || string(ctx.Response.Header.ContentType()) != "application/json" {
 			t.Errorf("%s %s: %d %s\nwant %s", tt.method, tt.path, ctx.Response.StatusCode(), got, want)
@@ -137,7 +137,7 @@ func TestUnknownPaths(t *testing.T) {
 	}
 	// What does not exist is not listed.
 	for _, word := range []string{"quarantine", "breakers", "explain", "discovery"} {
-		if got := string(request(Handler(Options{Plane: plane{}}), "GET", "/", "127.0.0.1").Response.Body()); strings.Contains(got, word) || !strings.Contains(got, "/v1/routes") {
+		if got := string(request(Handler(Options{Plane: plane{}}), "GET", "/", "127.0.0.1", "Accept", "application/json").Response.Body()); strings.Contains(got, word) || !strings.Contains(got, "/v1/routes") {
 			t.Errorf("%s is listed: %s", word, got)
 		}
 	}

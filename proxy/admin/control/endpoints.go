@@ -2,6 +2,7 @@ package control
 
 import (
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/valyala/fasthttp"
@@ -77,13 +78,14 @@ func (v *views) all() []endpoint {
 	return list
 }
 
-// unknown answers a path that nothing answers: with what there is, below the same word if there is such a thing, or with the page.
+// unknown answers a path that nothing answers: with the contract's page, or with what there is, below the same word if there is such a thing. The
+// page stands for the contract's paths, unless the client asks for JSON; its clients know nothing of the others.
 func (v *views) unknown(ctx *fasthttp.RequestCtx) {
-	if v.HTMLErrors || wantsHTML(ctx) {
+	subject := subjectOf(string(ctx.Path()))
+	if ours := slices.Contains(ownSubjects[:], subject); ours && wants(ctx, "text/html") || !ours && !wants(ctx, "application/json") {
 		admin.Page(ctx, fasthttp.StatusNotFound)
 		return
 	}
-	subject := subjectOf(string(ctx.Path()))
 	var near, all []string
 	for i := range v.endpoints {
 		e := &v.endpoints[i]
@@ -103,6 +105,9 @@ func (v *views) unknown(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(fasthttp.StatusNotFound)
 	}
 }
+
+// ownSubjects are what the contract has no paths for.
+var ownSubjects = [...]string{"breaker", "explain", "left_out", "quarantine"}
 
 // subjectOf is what a path is about: its first word below /v1/, in the singular.
 func subjectOf(path string) string {

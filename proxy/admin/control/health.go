@@ -42,7 +42,7 @@ func (v *views) healthcheck(ctx *fasthttp.RequestCtx, rest string) {
 	if rest == "" {
 		all := v.checked()
 		switch {
-		case wantsHTML(ctx):
+		case wants(ctx, "text/html"):
 			v.healthPage(ctx, all)
 		case len(all) == 0:
 			reply(ctx, fasthttp.StatusOK, []byte("{}\n"))
@@ -75,8 +75,9 @@ func (v *views) healthcheck(ctx *fasthttp.RequestCtx, rest string) {
 	replyError(ctx, fasthttp.StatusNotFound, "no checker for "+kind+"["+id+"]")
 }
 
-func wantsHTML(ctx *fasthttp.RequestCtx) bool {
-	return bytes.Contains(ctx.Request.Header.Peek("Accept"), []byte("text/html"))
+// wants says that the client names the media type among those that it takes.
+func wants(ctx *fasthttp.RequestCtx, mediaType string) bool {
+	return bytes.Contains(ctx.Request.Header.Peek("Accept"), []byte(mediaType))
 }
 
 // pageText escapes what documents say.

@@ -77,7 +77,7 @@ func (h *harness) control(method, target string) answer {
 	req.Header.SetHost("127.0.0.1:9090")
 	ctx := new(fasthttp.RequestCtx)
 	ctx.Init(&req, &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}, nil)
-	control.Handler(control.Options{Plane: h.plane, Plugins: standInPlugins{}, HTMLErrors: true})(ctx)
+	control.Handler(control.Options{Plane: h.plane, Plugins: standInPlugins{}})(ctx)
 	a := answer{status: ctx.Response.StatusCode(), body: string(ctx.Response.Body()), header: map[string][]string{}}
 	for name, value := range ctx.Response.Header.All() {
 		a.header[string(name)] = append(a.header[string(name)], string(value))
