@@ -190,7 +190,7 @@ func (u *Upstream) exchange(x *phase.Exchange, n *node, c *conn, now time.Time) 
 			return false, nil
 		}
 	} else if c.reused && (f == fault.ClosedBeforeHead || f == fault.SendFailed) {
-		stale = stale || c.unsent != nil || u.repeatable(&x.Request) || c.unheard()
+		stale = stale || c.unsent != nil || c.held != nil || u.repeatable(&x.Request) || c.unheard()
 	}
 	x.Response.Header.Truncate(lines)
 	c.abort()
