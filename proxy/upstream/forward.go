@@ -238,7 +238,7 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 		return h, 0, 0, fault.ClosedBeforeHead
 	}
 	isHead := string(outMethod(&x.Request)) == "HEAD"
-	for scanned, interim, told := 0, 0, 0; ; {
+	for scanned, interim := 0, 0; ; {
 		if end = headEnd(in[:read], scanned); end < 0 {
 			if read > scanned && !plausible(in[:read]) {
 				return h, 0, read, fault.BadHead
@@ -256,8 +256,7 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 		if f != nil || h.status >= 200 || agrees(&x.Request, in[:end], h) {
 			return h, end, read, f
 		}
-		if told += end; h.status > switching && x.Informer != nil && x.Attempts.Informed < maxInformed && told <= maxInformedBytes {
-			x.Attempts.Informed++
+		if h.status > switching && x.Informer != nil && informs(&x.Attempts, end) {
 			x.Informer.Inform(h.status, x.Response.Header.Fields()[lines:])
 		}
 		x.Response.Header.Truncate(lines)
