@@ -270,8 +270,8 @@ type Attempts struct {
 	Tried balancer.Tried
 	// AllRest says that nobody who was left to ask could be connected of late: who is asked next is not looked for any longer.
 	AllRest bool
-	// Informed is how many interim answers the client was given.
-	Informed int
+	// Informed counts the interim answers that were there for the client, InformedBytes their bytes as long as it was given any.
+	Informed, InformedBytes int
 	// Begun, Connected, Head and End are offsets from Exchange.Start: of the first attempt, and of the last one's connection, response
 	// head and last body byte, or failure. Zero means that it did not come to that.
 	Begun, Connected, Head, End time.Duration

@@ -100,3 +100,33 @@ func TestUploadIsInvited(t *testing.T) {
 		})
 	}
 }
+
+// TestHeldBodyMeetsTheEnd: a connection that was at its end is replaced also for a request of which only the head was sent.
+func TestHeldBodyMeetsTheEnd(t *testing.T) {
+	t.Parallel()
+	overBoth(t, func(t *testing.T, r *rig, start func(func(p *peer)) *Upstream) {
+		u := start(func(p *peer) {
+			if p.conn == 0 {
+				p.next()
+				p.send(ok2)
+				p.readHead()
+				return
+			}
+			p.readHead()
+			p.send("HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+			p.gone()
+		})
+		u.look = 30 * time.Second
+		get(u).want(t, 200, "ok")
+		body := &expectant{Reader: strings.NewReader("data"), size: 4}
+		x := request("POST", "/", "")
+		x.Request.Incoming = body
+		do(u, x).want(t, 413, "big")
+		if body.invited || x.Attempts.Count != 1 {
+			t.Errorf("invited %t, %d attempts", body.invited, x.Attempts.Count)
+		}
+		if n := u.nodes[0].Inflight.Load(); n != 0 {
+			t.Errorf("%d under way", n)
+		}
+	})
+}

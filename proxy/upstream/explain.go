@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"time"
+
 	"headgate/balancer"
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
@@ -15,7 +17,8 @@ type Explanation struct {
 	// Nodes are in the order of the document, at most maxExplained of them; More is how many there are besides.
 	Nodes []ExplainedNode `json:"nodes"`
 	More  int             `json:"more,omitempty"`
-	// Next is the node of the next such request's first attempt, "host:port"; "" when there is none.
+	// Next is the node of the next such request's first attempt, "host:port"; "" when there is none. When that one rests, it is another one of
+	// those that do not, if there is any.
 	Next string `json:"next"`
 }
 
@@ -25,7 +28,8 @@ type ExplainedNode struct {
 	Weight   uint64 `json:"weight"`
 	Priority int    `json:"priority"`
 	Healthy  bool   `json:"healthy"`
-	// State is what its breaker or an operator says: open, half-open, recovering or quarantined; "" when all is well.
+	// State is what its breaker or an operator says: open, half-open, recovering or quarantined; else resting, when it could not be connected or
+	// has asked to be left alone; "" when all is well.
 	State string `json:"state,omitempty"`
 }
 
@@ -42,7 +46,7 @@ func (u *Upstream) Explain(x *phase.Exchange) (Explanation, *fault.Fault) {
 			e.More = len(u.nodes) - i
 			break
 		}
-		e.Nodes = append(e.Nodes, ExplainedNode{n.addr, n.Weight, n.Priority, n.Healthy(), n.gate.Standing()})
+		e.Nodes = append(e.Nodes, ExplainedNode{n.addr, n.Weight, n.Priority, n.Healthy(), u.standing(n)})
 	}
 	switch {
 	case len(u.nodes) == 0:
@@ -63,6 +67,15 @@ func (u *Upstream) Explain(x *phase.Exchange) (Explanation, *fault.Fault) {
 	}
 	e.Next = u.nodes[i].addr
 	return e, nil
+}
+
+// standing is why n may get less than its share, "" when nothing speaks against it.
+func (u *Upstream) standing(n *node) string {
+	state := n.gate.Standing()
+	if now := int64(time.Since(u.hub.epoch)); state == "" && (n.asked.Load() > now || n.lost.Load() > now) {
+		state = "resting"
+	}
+	return state
 }
 
 // Same says that u and o come from one compilation of one document, though their clocks may differ (see WithTimeout).

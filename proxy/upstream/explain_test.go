@@ -73,6 +73,10 @@ func TestExplainNodes(t *testing.T) {
 	if fmt.Sprintf("%+v", e) != fmt.Sprintf("%+v", want) || f != nil {
 		t.Errorf("got %+v, %v, want %+v", e, f, want)
 	}
+	u.leaveAlone(&u.nodes[1].lost, time.Hour)
+	if e, _ := u.Explain(&phase.Exchange{}); e.Nodes[0].State != "" || e.Nodes[1].State != "resting" {
+		t.Errorf("with one that rests: %+v", e)
+	}
 	if e, f := explained(t, `{"nodes":[]}`).Explain(&phase.Exchange{}); f != fault.NoEndpoint || e.Nodes == nil || e.Next != "" {
 		t.Errorf("without nodes: %+v, %v", e, f)
 	}

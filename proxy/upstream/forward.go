@@ -190,7 +190,7 @@ func (u *Upstream) exchange(x *phase.Exchange, n *node, c *conn, now time.Time) 
 			return false, nil
 		}
 	} else if c.reused && (f == fault.ClosedBeforeHead || f == fault.SendFailed) {
-		stale = stale || c.unsent != nil || u.repeatable(&x.Request) || c.unheard()
+		stale = stale || c.unsent != nil || c.held != nil || u.repeatable(&x.Request) || c.unheard()
 	}
 	x.Response.Header.Truncate(lines)
 	c.abort()
@@ -238,7 +238,7 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 		return h, 0, 0, fault.ClosedBeforeHead
 	}
 	isHead := string(outMethod(&x.Request)) == "HEAD"
-	for scanned, interim, told := 0, 0, 0; ; {
+	for scanned, interim := 0, 0; ; {
 		if end = headEnd(in[:read], scanned); end < 0 {
 			if read > scanned && !plausible(in[:read]) {
 				return h, 0, read, fault.BadHead
@@ -256,8 +256,7 @@ func (u *Upstream) readHead(x *phase.Exchange, c *conn) (h head, end, read int, 
 		if f != nil || h.status >= 200 || agrees(&x.Request, in[:end], h) {
 			return h, end, read, f
 		}
-		if told += end; h.status > switching && x.Informer != nil && x.Attempts.Informed < maxInformed && told <= maxInformedBytes {
-			x.Attempts.Informed++
+		if h.status > switching && x.Informer != nil && informs(&x.Attempts, end) {
 			x.Informer.Inform(h.status, x.Response.Header.Fields()[lines:])
 		}
 		x.Response.Header.Truncate(lines)

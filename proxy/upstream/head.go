@@ -42,6 +42,15 @@ const (
 	maxLines         = 512 // header lines
 )
 
+// informs says whether the client gets an interim answer with a head of size bytes, and counts it.
+func informs(a *phase.Attempts, size int) bool {
+	if a.Informed++; a.Informed > maxInformed {
+		return false
+	}
+	a.InformedBytes += size
+	return a.InformedBytes <= maxInformedBytes
+}
+
 var crlfcrlf = []byte("\r\n\r\n")
 
 // headEnd returns the index behind the empty line that ends the head, or -1. from is where the search may begin.

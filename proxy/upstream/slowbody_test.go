@@ -71,19 +71,26 @@ func (n *informed) Inform(int, []phase.Field) { *n++ }
 func TestInformedOfFew(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	hints := strings.Repeat("HTTP/1.1 103 x\r\nLink: </a>\r\n\r\n", 3)
-	script := func(end string) *server {
-		return serve(t, func(p *peer) {
-			p.next()
-			p.send(hints + end)
-		})
-	}
-	const busy = "HTTP/1.1 503 x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
-	u := r.upstream(func(d *resource.Upstream) { d.Retry = &resource.Retry{Statuses: []int{503}} }, script(busy), script(busy), script(""))
-	x, n := request("GET", "/", ""), informed(0)
-	x.Informer = &n
-	do(u, x)
-	if x.Attempts.Count != 3 || n != maxInformed {
-		t.Errorf("%d interim answers of %d attempts, want %d", n, x.Attempts.Count, maxInformed)
+	for _, tt := range []struct {
+		hints string
+		want  informed
+	}{
+		{strings.Repeat("HTTP/1.1 103 x\r\nLink: </a>\r\n\r\n", 3), maxInformed},
+		{"HTTP/1.1 103 x\r\nA: " + strings.Repeat("b", maxInformedBytes/2) + "\r\n\r\n", 1},
+	} {
+		script := func(end string) *server {
+			return serve(t, func(p *peer) {
+				p.next()
+				p.send(tt.hints + end)
+			})
+		}
+		const busy = "HTTP/1.1 503 x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+		u := r.upstream(func(d *resource.Upstream) { d.Retry = &resource.Retry{Statuses: []int{503}} }, script(busy), script(busy), script(""))
+		x, n := request("GET", "/", ""), informed(0)
+		x.Informer = &n
+		do(u, x)
+		if x.Attempts.Count != 3 || n != tt.want {
+			t.Errorf("%d interim answers of %d attempts, want %d", n, x.Attempts.Count, tt.want)
+		}
 	}
 }
