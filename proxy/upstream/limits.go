@@ -4,7 +4,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"headgate/balancer"
 	"headgate/conf/resource"
 	"headgate/proxy/fault"
 	"headgate/proxy/phase"
@@ -79,7 +78,7 @@ func (u *Upstream) queue(x *phase.Exchange, key uint64) (*node, *fault.Fault) {
 	defer timer.Stop()
 	left := x.Presence.Context().Done()
 	for {
-		if n := u.freeNode(&x.Attempts.Tried, key); n != nil {
+		if n := u.freeNode(x, key); n != nil {
 			return n, nil
 		}
 		select {
@@ -96,14 +95,20 @@ func (u *Upstream) queue(x *phase.Exchange, key uint64) (*node, *fault.Fault) {
 	}
 }
 
-// freeNode enters the first node in the picker's order that lets it, and marks it as tried; nil when none does.
-func (u *Upstream) freeNode(tried *balancer.Tried, key uint64) *node {
-	before := *tried
+// freeNode enters the first node in the picker's order that lets it and does not rest, and marks it as tried; nil when there is none.
+func (u *Upstream) freeNode(x *phase.Exchange, key uint64) *node {
+	tried := &x.Attempts.Tried
+	before, now := *tried, time.Since(u.hub.epoch)
+	look := u.resting.Load() && !x.Attempts.AllRest
 	i, marked := u.pick.Pick(tried, key), true
 	for ; i >= 0 && marked; i = u.pick.Pick(tried, key) {
 		tried.Add(i)
 		marked = tried.Has(i) // else it would come again
-		if n := u.nodes[i]; n.enter() {
+		n := u.nodes[i]
+		if look && u.away(n, now) {
+			continue
+		}
+		if n.enter() {
 			*tried = before
 			tried.Add(i)
 			return n

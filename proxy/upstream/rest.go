@@ -20,8 +20,8 @@ const (
 type rest struct {
 	// asked is until when the endpoint has asked for it (Retry-After); 0 = it has not.
 	asked atomic.Int64
-	// lost is until when a node that could not be connected rests. Then one request tries it, and it rests on until that is known. 0 = it
-	// can be connected, as far as is known.
+	// lost is until when a node that could not be connected rests. Then one request tries it, and it rests on until that is known, or for a
+	// moment, in case the request never comes to it. 0 = it can be connected, as far as is known.
 	lost atomic.Int64
 }
 
@@ -31,7 +31,7 @@ func (r *rest) away(now time.Duration) bool {
 		return true
 	}
 	until := r.lost.Load()
-	return until > int64(now) || until != 0 && !r.lost.CompareAndSwap(until, int64(now+longestRest))
+	return until > int64(now) || until != 0 && !r.lost.CompareAndSwap(until, int64(now+shortestRest))
 }
 
 // away says that n is to be left alone at now (see rest).

@@ -304,3 +304,31 @@ func TestNoTimeIsNoFailure(t *testing.T) {
 		}
 	}
 }
+
+// TestFullIsBetterThanLost: who comes when the nodes that can be connected are full waits for one of them, and is not sent to one that rests.
+func TestFullIsBetterThanLost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.def.NextNode = 10 * time.Second
+	s, arrived, let := held(t)
+	gate := newTurnstile(t)
+	gate.close()
+	limit := limited(1, 1, 30*time.Second)
+	u := r.upstream(func(d *resource.Upstream) {
+		limit(d)
+		d.Nodes = append(d.Nodes, gate.node())
+	}, s)
+	u.leaveAlone(&u.nodes[1].lost, time.Hour)
+	first := make(chan result, 1)
+	go func() { first <- do(u, request("GET", "/", "")) }()
+	<-arrived
+	x, second := request("GET", "/", ""), make(chan result, 1)
+	go func() { second <- do(u, x) }()
+	eventually(t, "it waits", func() bool { return u.limiter.waiting.Load() == 1 })
+	close(let)
+	(<-first).want(t, 200, "ok")
+	(<-second).want(t, 200, "ok")
+	if statuses(x) != "200" {
+		t.Errorf("statuses %q", statuses(x))
+	}
+}

@@ -109,16 +109,15 @@ func (u *Upstream) coming(x *phase.Exchange, key uint64, first int) (*node, *fau
 		busy = true
 	}
 	*tried = before
-	if away >= 0 { // nobody else can
-		x.Attempts.AllRest = !busy
+	if !busy { // all that are left rest
+		if away < 0 {
+			return nil, fault.AllTried
+		}
+		x.Attempts.AllRest = true
 		if n := u.nodes[away]; n.enter() {
 			tried.Add(away)
 			return n, nil
 		}
-		busy = true
-	}
-	if !busy {
-		return nil, fault.AllTried
 	}
 	return u.queue(x, key)
 }
