@@ -4,6 +4,8 @@ import (
 	"container/list"
 	"io"
 	"net"
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -74,10 +76,11 @@ func (s *Server) startLot() {
 	s.lot.users.Go(func() {
 		tick := time.NewTicker(parkSweep)
 		defer tick.Stop()
+		var t thrift
 		for {
 			select {
 			case <-tick.C:
-				s.sweep(parkAfter)
+				t.look(s.sweep(parkAfter))
 			case <-s.lot.closed:
 				return
 			}
@@ -85,8 +88,9 @@ func (s *Server) startLot() {
 	})
 }
 
-// sweep nudges the connections that have waited for that long, so that they park, and closes those parked ones whose idle time is over.
-func (s *Server) sweep(waited time.Duration) {
+// sweep nudges the connections that have waited for that long, so that they park, and closes those parked ones whose idle time is over. It
+// returns how many are parked.
+func (s *Server) sweep(waited time.Duration) (parked int) {
 	s.mu.Lock()
 	now := s.clock()
 	for c := range s.lot.awake {
@@ -98,8 +102,44 @@ func (s *Server) sweep(waited time.Duration) {
 		c.Conn.Nudge()
 	}
 	over := s.expired(time.Now())
+	parked = s.lot.parked.Len()
 	s.mu.Unlock()
 	s.dropAll(over)
+	return parked
+}
+
+// thrift gives back to the system what connections have held that are parked by now. A gateway whose requests allocate nothing may do for
+// minutes without a collection, and what lies in pools goes in the second one only.
+type thrift struct {
+	from  int // how many were parked at the last collection, or have been since, if those were fewer
+	left  int // sweeps until the last of the two collections; 0 = none is due
+	pause int // sweeps during which none is begun
+}
+
+const (
+	thriftGain  = 1024            // connections more than before make it worth while
+	thriftDelay = 6               // sweeps until then: workers of fasthttp end meanwhile
+	thriftPause = 60              // sweeps
+	workerIdle  = 2 * time.Second // how long one is kept that has no connection
+)
+
+// look is told after every sweep how many are parked.
+func (t *thrift) look(parked int) {
+	t.from = min(t.from, parked)
+	t.pause = max(t.pause-1, 0)
+	switch t.left {
+	case 0:
+		if parked-t.from >= thriftGain && t.pause == 0 {
+			t.left = thriftDelay
+		}
+		return
+	case 2:
+		runtime.GC()
+	case 1:
+		debug.FreeOSMemory()
+		t.from, t.pause = parked, thriftPause
+	}
+	t.left--
 }
 
 // expired takes those out of the lot whose idle time has ended by now. s.mu is held.

@@ -159,6 +159,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		WriteBufferSize:               8 << 10,
 		ReadTimeout:                   o.HeadTimeout,
 		IdleTimeout:                   o.IdleTimeout,
+		MaxIdleWorkerDuration:         workerIdle,
 		Concurrency:                   2*s.crowd.most + maxLingering, // those that go take a moment; the crowd is what bounds
 		Logger:                        &complaints{errorf: o.Errorf},
 		ConnState:                     s.connState,
