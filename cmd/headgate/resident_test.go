@@ -41,7 +41,7 @@ func TestResidentMemory(t *testing.T) {
 		most   int64
 	}{
 		{"idle connection", false, false, 8 << 10, maxPerIdle},
-		{"idle TLS connection", true, false, 8 << 10, maxPerIdle},
+		{"idle TLS connection", true, false, 16 << 10, maxPerIdle},
 		{"event stream", false, true, 0, maxPerStream},
 	} {
 		t.Run(tt.kind, func(t *testing.T) {
