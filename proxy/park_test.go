@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -45,8 +46,8 @@ func (r parkGate) answered(t testing.TB, secure bool, n int) (clients []*client)
 		c := r.connect(t, secure)
 		c.say(get).want("GET", 200, "ok")
 		clients = append(clients, c)
+		r.rested() // so that it has been idle for longer than the next one
 	}
-	r.rested()
 	return clients
 }
 
@@ -291,13 +292,18 @@ func TestParkedDrain(t *testing.T) {
 		clients := r.answered(t, secure, 3)
 		r.parks(3)
 		_ = r.listener.Close()
-		cut := r.drain(patience, 500*time.Millisecond)
-		if _, err := io.WriteString(clients[0], get); err != nil {
-			t.Fatal(err)
-		}
-		if res, _, err := clients[0].reply("GET"); err == nil && !res.Close { // it may have taken longer than the grace
+		ctx, end := context.WithCancel(t.Context())
+		cut := make(chan int, 1)
+		go func() { cut <- r.Drain(ctx, patience) }()
+		r.eventually("it drains", func() bool { return r.Ready() != nil })
+		if res := clients[0].say(get).want("GET", 200, "ok"); !res.Close {
 			t.Error("the client is not told to go")
 		}
+		clients[0].closed()
+		if n := r.inLot(); n != 2 {
+			t.Errorf("%d are still parked", n)
+		}
+		end()
 		for _, c := range clients[1:] {
 			if rest, err := io.ReadAll(c.in); len(rest) > 0 || err != nil && !(secure && errors.Is(err, io.ErrUnexpectedEOF)) {
 				t.Errorf("%q, %v", rest, err)
