@@ -145,14 +145,6 @@ func TestParked(t *testing.T) {
 	}
 }
 
-// TestParkedByTheClock: nobody has to be asked to park.
-func TestParkedByTheClock(t *testing.T) {
-	r := newParkGate(t, defaults())
-	c := r.answered(t, false, 1)[0]
-	r.eventually("it is parked", func() bool { return r.inLot() == 1 })
-	c.say(get).want("GET", 200, "ok")
-}
-
 // TestParkedThousands: when thousands wake at the same moment, each gets its answer, and goes on.
 func TestParkedThousands(t *testing.T) {
 	const n = 2000

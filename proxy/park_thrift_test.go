@@ -24,3 +24,11 @@ func TestThrift(t *testing.T) {
 		}
 	}
 }
+
+// TestParkedByTheClock: nobody has to be asked to park.
+func TestParkedByTheClock(t *testing.T) {
+	r := newParkGate(t, defaults())
+	c := r.answered(t, false, 1)[0]
+	r.eventually("it is parked", func() bool { return r.inLot() == 1 })
+	c.say(get).want("GET", 200, "ok")
+}
