@@ -225,7 +225,7 @@ func Default() *Config {
 		Gateway: Gateway{
 			Listen:           []string{"0.0.0.0:9080"},
 			Router:           RouterHostURI,
-			MaxHeaderSize:    16 * KiB,
+			MaxHeaderSize:    32 * KiB,
 			MaxHeaders:       128,
 			MaxBodySize:      64 * MiB,
 			BodyBuffer:       64 * KiB,

@@ -98,7 +98,7 @@ func (s *Server) admit(c *edgeConn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := &s.crowd
-	w.conns[c] = struct{}{}
+	w.conns[c], s.lot.awake[c] = struct{}{}, struct{}{}
 	if s.ended {
 		_ = c.Conn.Close()
 		return
@@ -136,6 +136,7 @@ func (s *Server) gone(c *edgeConn) {
 	defer s.mu.Unlock()
 	w := &s.crowd
 	delete(w.conns, c)
+	delete(s.lot.awake, c)
 	if c.going {
 		w.going--
 	}
@@ -160,6 +161,7 @@ func (s *Server) dismiss(n int, count *meter.Counter) (dismissed int) {
 			list = append(list, candidate{c, since})
 		}
 	}
+	var parked []*edgeConn
 	slices.SortFunc(list, func(a, b candidate) int { return cmp.Compare(a.since, b.since) })
 	for _, idle := range list {
 		if dismissed == n {
@@ -173,8 +175,14 @@ func (s *Server) dismiss(n int, count *meter.Counter) (dismissed int) {
 		w.going++
 		count.Inc()
 		dismissed++
+		if c.berth != nil {
+			s.lot.take(c)
+			parked = append(parked, c)
+			continue
+		}
 		c.Conn.Interrupt() // a request that came in at this moment is answered
 	}
+	s.dropAll(parked)
 	clear(list)
 	w.candidates = list[:0]
 	return dismissed

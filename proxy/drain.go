@@ -36,6 +36,8 @@ func (s *Server) Drain(ctx context.Context, grace time.Duration) int {
 	s.await(end, func() bool { return s.open.Load() == 0 })
 	cancel() // nothing is left that fasthttp could wait for but what did not notice
 	_ = s.http.ShutdownWithContext(end)
+	_ = s.lot.Close() // that listener may have come too late to be known there
+	s.lot.users.Wait()
 	s.watcher.Load().Close()
 	s.g.settings.Memory.Stop()
 	return cut
@@ -56,11 +58,21 @@ func (s *Server) await(ctx context.Context, done func() bool) {
 
 // hangUp closes every connection, those that come later included, and returns how many had a request under way.
 func (s *Server) hangUp() (busy int) {
+	var parked []*edgeConn
+	defer func() {
+		for _, c := range parked {
+			s.closed(c)
+		}
+	}()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
 	s.tls.gate.close()
 	for c := range s.crowd.conns {
+		if c.berth != nil {
+			s.lot.take(c)
+			parked = append(parked, c)
+		}
 		if c.busy.Load() {
 			busy++
 			c.abort() // the client must not take what it has got for all

@@ -445,6 +445,9 @@ func (g *Gateway) acquire(ctx *fasthttp.RequestCtx) *exchange {
 	x.ctx = ctx
 	x.Start = time.Now()
 	x.ConnRequests = ctx.ConnRequestNum()
+	if c := x.conn(); c != nil {
+		x.ConnRequests += c.before
+	}
 	x.Request.TLS = ctx.IsTLS()
 	x.snap = g.live.Pin(x.shard)
 	x.Begin(&g.settings)

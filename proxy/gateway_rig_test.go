@@ -141,7 +141,7 @@ func (d diverter) Access(x *phase.Exchange) phase.Verdict {
 func defaults() ServerOptions {
 	return ServerOptions{
 		Settings: phase.Settings{MaxHeldBody: 1 << 20},
-		MaxHead:  16 << 10, MaxLines: 128, MaxBody: 1 << 20, BodyBuffer: 64 << 10,
+		MaxHead:  32 << 10, MaxLines: 128, MaxBody: 1 << 20, BodyBuffer: 64 << 10,
 		HeadTimeout: patience, BodyTimeout: patience, IdleTimeout: patience, WriteTimeout: patience,
 		ResponseTrailers: []string{"*"},
 	}

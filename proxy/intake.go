@@ -101,7 +101,7 @@ func (in *intake) read(p []byte) (int, error) {
 	if in.mode == passing {
 		return in.src.Read(p)
 	}
-	n, err := in.src.Read(p[:min(len(p), intakeBuffer)])
+	n, err := in.await(p[:min(len(p), intakeBuffer)])
 	if n == 0 && err != nil && in.scan.begun && !errors.Is(err, os.ErrDeadlineExceeded) {
 		in.c.aborted()
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"net"
@@ -41,9 +42,16 @@ type edgeConn struct {
 	refused bool // there is no room for it
 	told    bool // it has been told so
 
+	settled  atomic.Bool // it has been answered, and nothing has come since
+	parking  atomic.Bool // its Read has ended so that it is parked
+	woken    bool        // it was parked, and nothing has come since
+	answered uint64      // how many requests have been,
+	before   uint64      // and how many before it was parked last
+
 	// What the server's crowd knows of it, under its lock.
-	going  bool       // it has been told to go
-	client netip.Addr // whose it is, when those are counted
+	going  bool          // it has been told to go
+	client netip.Addr    // whose it is, when those are counted
+	berth  *list.Element // in the lot; nil when it is not parked
 }
 
 func newEdgeConn(c net.Conn) *edgeConn {
@@ -145,8 +153,12 @@ func (c *edgeConn) abort() {
 // maxLingering bounds how many clients are waited for that still send although they have been answered.
 const maxLingering = 1024
 
-// Close is for the goroutine that serves the connection. A client that may still be sending gets the time to find its answer.
+// Close is for the goroutine that serves the connection. A client that may still be sending gets the time to find its answer. It does nothing
+// to a connection that is being parked.
 func (c *edgeConn) Close() error {
+	if c.parking.Load() {
+		return nil
+	}
 	if s := c.server; s != nil && (c.in.midway() || c.told) {
 		if c.busy.Swap(false) { // a drain waits for answers, not for this
 			s.busy.Add(-1)

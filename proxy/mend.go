@@ -42,7 +42,7 @@ func (in *intake) gather(p []byte) (int, error) {
 		if len(in.rest) > 0 {
 			in.rest = in.rest[in.take(in.rest):]
 		} else {
-			n, err := in.src.Read(p[:min(len(p), intakeBuffer)])
+			n, err := in.await(p[:min(len(p), intakeBuffer)])
 			if used := in.take(p[:n]); used < n {
 				in.keep(p[used:n])
 			}

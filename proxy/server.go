@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"net/netip"
@@ -107,8 +108,10 @@ type Server struct {
 
 	begun time.Time
 
+	idle  time.Duration // how long a connection may wait for a request; 0 = for ever
 	mu    sync.Mutex
 	crowd crowd
+	lot   lot
 	ended bool // connections that come now are closed
 }
 
@@ -140,7 +143,8 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 	g.settings.Memory = o.Memory
 	g.edge.announces = !g.trailers.none()
 	s := &Server{g: g, mend: newMender(o.Lenient, o.MaxHead), patience: o.WriteTimeout, pause: o.BodyTimeout, begun: time.Now(),
-		crowd: newCrowd(o.MaxConnections, o.MaxPerClient, o.Meter)}
+		idle: cmp.Or(o.IdleTimeout, o.HeadTimeout), crowd: newCrowd(o.MaxConnections, o.MaxPerClient, o.Meter)}
+	s.lot.open()
 	s.http = &fasthttp.Server{
 		Handler:                       g.Handle,
 		ErrorHandler:                  g.refuse,
@@ -155,6 +159,7 @@ func NewServer(live *snapshot.Live, o ServerOptions) *Server {
 		WriteBufferSize:               8 << 10,
 		ReadTimeout:                   o.HeadTimeout,
 		IdleTimeout:                   o.IdleTimeout,
+		MaxIdleWorkerDuration:         workerIdle,
 		Concurrency:                   2*s.crowd.most + maxLingering, // those that go take a moment; the crowd is what bounds
 		Logger:                        &complaints{errorf: o.Errorf},
 		ConnState:                     s.connState,
@@ -189,6 +194,9 @@ func (s *Server) startWatcher() {
 		s.g.errorf("clients that leave are not noticed before something is written to them: %v", err)
 	}
 	s.watcher.Store(w)
+	if w != nil {
+		s.startLot()
+	}
 	s.g.settings.Memory.Start(s.relieve)
 }
 
@@ -210,6 +218,15 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 	if c == nil {
 		return
 	}
+	switch {
+	case state == fasthttp.StateNew && c.woken:
+		return // everything is as it was
+	case state == fasthttp.StateClosed && c.parking.Load():
+		if s.park(c) {
+			return
+		}
+		_ = nc.Close()
+	}
 	c.upgraded(nc, state)
 	if busy := state == fasthttp.StateActive; busy != c.busy.Load() {
 		c.busy.Store(busy)
@@ -228,16 +245,25 @@ func (s *Server) connState(nc net.Conn, state fasthttp.ConnState) {
 		s.admit(c)
 	case fasthttp.StateActive:
 		c.rest.Store(s.clock() + int64(giveWay)) // until its head is there
+		c.settled.Store(false)
+		c.woken = false
 	case fasthttp.StateIdle:
 		c.rest.Store(s.clock())
+		c.settled.Store(true)
+		c.answered++
 	case fasthttp.StateClosed, fasthttp.StateHijacked:
-		s.watcher.Load().Remove(&c.presence)
-		c.in.rest = nil
-		c.in.release()
-		c.in.dropHeld()
-		s.gone(c)
-		s.open.Add(-1)
+		s.closed(c)
 	}
+}
+
+// closed ends what StateNew has begun. Nobody else uses c any more.
+func (s *Server) closed(c *edgeConn) {
+	s.watcher.Load().Remove(&c.presence)
+	c.in.rest = nil
+	c.in.release()
+	c.in.dropHeld()
+	s.gone(c)
+	s.open.Add(-1)
 }
 
 func (s *Server) metrics(r *meter.Registry) {

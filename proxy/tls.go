@@ -227,6 +227,14 @@ func (c *tlsConn) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
+// Close says goodbye, unless the connection is being parked.
+func (c *tlsConn) Close() error {
+	if c.raw.parking.Load() {
+		return nil
+	}
+	return c.Conn.Close()
+}
+
 // challenge says why the client of a TLS connection must not have what it asks for: the Host that it names asks clients for certificates,
 // and this connection was made for another name, or the client has shown none that is good enough by now.
 //

@@ -70,9 +70,6 @@ type vector struct {
 	Status int    // of the answer
 }
 
-// large are the valid requests that are longer than the default of gateway.max_header_size, and pass where the operator wants them.
-var large = map[string]int{"gunicorn/valid/024": 32 << 10}
-
 // rawVectors are let through when targets go out as they came: what APISIX does (apisix-observed 2.2), and why it is not the default.
 var rawVectors = map[string]bool{
 	"http11probe/RFC9112-3.2-FRAGMENT-IN-TARGET":                    true,
@@ -287,25 +284,16 @@ func (v vector) kind() string {
 func playRequests(t *testing.T, list []vector, raw bool) *score {
 	t.Helper()
 	up := newBackend(t, says(ok200))
-	gate := func(maxHead int) *gateRig {
-		o := defaults()
-		o.MaxHead, o.RawTarget = maxHead, raw
-		return newGate(t, o).to(up.addr).route("server", `{"uri":"*","on_client_abort":"finish","upstream":{"nodes":{"`+up.addr+`":1}}}`)
-	}
-	r, s := gate(defaults().MaxHead), newScore()
+	o := defaults()
+	o.RawTarget = raw
+	r := newGate(t, o).to(up.addr).route("server", `{"uri":"*","on_client_abort":"finish","upstream":{"nodes":{"`+up.addr+`":1}}}`)
+	s := newScore()
 	for _, v := range list {
 		if v.Side != "request" || raw && rawVectors[v.Name] {
 			continue
 		}
 		reply := r.once(t, string(v.Raw))
 		got := up.take()
-		if head := large[v.Name]; head > 0 {
-			if len(got) > 0 || !strings.HasPrefix(reply, "HTTP/1.1 431 ") {
-				t.Errorf("%s passes without a larger max_header_size: %q", v.Name, reply)
-			}
-			reply = gate(head).once(t, string(v.Raw))
-			got = up.take()
-		}
 		wrong := v.judge(got, reply, raw)
 		if s.note(v.kind(), wrong == ""); wrong != "" {
 			t.Errorf("%s (%s, %s): %s\n%q", v.Name, v.RFC, v.Why, wrong, v.Raw[:min(len(v.Raw), 400)])
@@ -321,11 +309,6 @@ func TestRequestVectors(t *testing.T) {
 	list := readVectors[vector](t, "http1-vectors.jsonl")
 	if list == nil {
 		return
-	}
-	for name := range large {
-		if !slices.ContainsFunc(list, func(v vector) bool { return v.Name == name }) {
-			t.Errorf("there is no vector %s", name)
-		}
 	}
 	for _, raw := range []bool{false, true} {
 		t.Run(fmt.Sprintf("raw=%t", raw), func(t *testing.T) {

@@ -174,7 +174,6 @@ func recordedConfig(t *testing.T, tlsPort int) string {
 	file := filepath.Join(dir, "headgate.toml")
 	writeFile(t, file, `[gateway]
 listen = ["127.0.0.1:0"]
-max_header_size = "32KiB"
 [gateway.tls]
 listen = ["127.0.0.1:`+fmt.Sprint(tlsPort)+`"]
 [admin]

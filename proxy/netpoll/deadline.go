@@ -21,6 +21,8 @@ type Conn struct {
 	raw         *raw // nil when the connection is not a socket of the kernel
 	read, write clock
 	interrupted atomic.Bool
+	nudged      atomic.Bool
+	yields      bool
 }
 
 // clock is the deadline of one direction: what was asked for, and what the poller was told. Zero means none.
@@ -84,10 +86,10 @@ func (c *Conn) SetDeadline(t time.Time) error {
 func (c *Conn) Read(p []byte) (int, error) {
 	for {
 		n, err := c.readOnce(p)
-		if err == nil || n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || c.interrupted.Load() || !c.read.early() {
+		if err == nil || n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) || c.interrupted.Load() {
 			return n, err
 		}
-		if err = c.armRead(c.read.want); err != nil {
+		if err = c.again(err); err != nil {
 			return 0, err
 		}
 	}

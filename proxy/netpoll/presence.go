@@ -21,6 +21,10 @@ type Presence struct {
 	awaited atomic.Pointer[Conn]
 	context atomic.Pointer[ending] // nil until somebody asks for it
 	place   int                    // in the watcher's list, from 1; 0 = nobody watches
+
+	// Whom to tell when its connection has something to read, nil for nobody, and that connection. The watcher's lock guards them.
+	sleeper Sleeper
+	conn    syscall.RawConn
 }
 
 // ending is a context and what ends it.
@@ -146,19 +150,19 @@ func (w *Watcher) Add(c *Conn, p *Presence) {
 		return
 	}
 	at, round := w.enter(p)
-	if w.register(raw, at, round) != nil { // such a client is noticed when something is written to it
+	if w.control(raw, unix.EPOLL_CTL_ADD, unix.EPOLLRDHUP|unix.EPOLLET, at, round) != nil { // such a client is noticed when something is written to it
 		w.leave(at)
 		return
 	}
 	p.place = at + 1
 }
 
-// register has the kernel tell of the end of c. Both descriptors are held meanwhile: their numbers could become somebody else's.
-func (w *Watcher) register(c syscall.RawConn, at int, round int32) (err error) {
-	event := unix.EpollEvent{Events: unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(at), Pad: round}
+// control has the kernel tell of events of c. Both descriptors are held meanwhile: their numbers could become somebody else's.
+func (w *Watcher) control(c syscall.RawConn, op int, events uint32, at int, round int32) (err error) {
+	event := unix.EpollEvent{Events: events, Fd: int32(at), Pad: round}
 	var inner error
 	outer := c.Control(func(fd uintptr) {
-		inner = w.raw.Control(func(set uintptr) { err = unix.EpollCtl(int(set), unix.EPOLL_CTL_ADD, int(fd), &event) })
+		inner = w.raw.Control(func(set uintptr) { err = unix.EpollCtl(int(set), op, int(fd), &event) })
 	})
 	return errors.Join(outer, inner, err)
 }
@@ -190,6 +194,9 @@ func (w *Watcher) enter(p *Presence) (at int, round int32) {
 func (w *Watcher) leave(at int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if p := w.places[at].of; p != nil {
+		p.sleeper, p.conn = nil, nil
+	}
 	w.places[at].of = nil
 	w.places[at].round++
 	w.free = append(w.free, at)
@@ -199,6 +206,7 @@ func (w *Watcher) leave(at int) {
 func (w *Watcher) run() {
 	defer close(w.ended)
 	var events [64]unix.EpollEvent
+	var woken []Sleeper
 	for {
 		n := 0
 		err := w.raw.Read(func(fd uintptr) bool {
@@ -211,10 +219,20 @@ func (w *Watcher) run() {
 		}
 		w.mu.Lock()
 		for _, e := range events[:n] {
-			if p := w.places[e.Fd]; p.of != nil && p.round == e.Pad {
+			p := w.places[e.Fd]
+			switch {
+			case p.of == nil || p.round != e.Pad:
+			case p.of.sleeper != nil:
+				woken = append(woken, w.rouse(p.of))
+			case e.Events&ends != 0:
 				p.of.Leave()
 			}
 		}
 		w.mu.Unlock()
+		for _, s := range woken {
+			s.Wake()
+		}
+		clear(woken)
+		woken = woken[:0]
 	}
 }

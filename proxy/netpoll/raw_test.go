@@ -128,8 +128,8 @@ func TestRawDeadlines(t *testing.T) {
 	}
 
 	// A writer that nobody reads from stops at its deadline and tells how far it got.
-	_ = near.SetWriteDeadline(time.Now().Add(short))
 	big := make([]byte, 64<<20)
+	_ = near.SetWriteDeadline(time.Now().Add(short))
 	n, err := near.Write(big)
 	if !errors.Is(err, os.ErrDeadlineExceeded) || n <= 0 || n >= len(big) {
 		t.Fatalf("write: %d, %v", n, err)
