@@ -2,16 +2,17 @@ package proxy
 
 import "headgate/proxy/phase"
 
+var nameContentType = []byte("Content-Type")
+
 // addCharset names UTF-8 as the charset of a text answer of the upstream that names none, as the contract's gateway does
 // (apisix-observed on section 3). It is wrong about every text in another encoding, so it is off unless asked for.
 func addCharset(x *phase.Exchange) {
-	const name = "Content-Type"
-	v, ok := x.Response.Header.Get(name)
+	v, ok := x.Response.Header.GetBytes(nameContentType)
 	if !ok || !isText(v) {
 		return
 	}
 	b := append(append(x.Arena(), v...), "; charset=utf-8"...)
-	x.Response.Header.Set([]byte(name), x.Commit(b))
+	x.Response.Header.Set(nameContentType, x.Commit(b))
 }
 
 // isText says whether the value of Content-Type is a text type of the contract's gateway and nothing else: it takes no parameter for a part

@@ -27,3 +27,21 @@ func TestAddCharset(t *testing.T) {
 		t.Error("an answer without a type has one")
 	}
 }
+
+func TestCharsetAllocs(t *testing.T) {
+	if raceEnabled {
+		t.Log("the race detector allocates: nothing is counted")
+		return
+	}
+	html, x := []byte("text/html"), &phase.Exchange{}
+	x.Response.Header.Add([]byte("Content-Type"), html)
+	once := func() {
+		x.Reset()
+		x.Response.Header.Set(nameContentType, html)
+		addCharset(x)
+	}
+	once()
+	if n := testing.AllocsPerRun(100, once); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -76,15 +76,7 @@ func clientOf(a netip.Addr) netip.Addr {
 
 // capped says whether c counts among the connections of its client.
 func (s *Server) capped(c *edgeConn) bool {
-	if s.crowd.each == 0 || !c.peer.IsValid() {
-		return false
-	}
-	for _, p := range s.g.edge.trusted {
-		if p.Contains(c.peer) {
-			return false
-		}
-	}
-	return true
+	return s.crowd.each > 0 && c.peer.IsValid() && !contains(s.g.edge.trusted, c.peer)
 }
 
 // noRoom is why a connection ends that was refused. It is counted as such.
